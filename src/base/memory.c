@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/memory.h"
+
+#include <assert.h>
+#include <sys/mman.h>
+
+void *memory_map(size_t size) {
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return NULL;
+    (void)madvise(memory, size, MADV_DONTDUMP); /* token data has no place in a core file */
+    return memory;
+}
+
+void memory_unmap(void *memory, size_t size) {
+    if (memory)
+        (void)munmap(memory, size);
+}
+
+void memory_budget_init(MemoryBudget *budget, uint64_t limit) {
+    budget->limit = limit;
+    atomic_init(&budget->reserved, 0);
+    atomic_init(&budget->borrowed, 0);
+}
+
+bool memory_budget_reserve(MemoryBudget *budget, uint64_t size) {
+    uint64_t reserved = atomic_load(&budget->reserved);
+
+    do {
+        if (size > budget->limit || reserved > budget->limit - size)
+            return false;
+    } while (!atomic_compare_exchange_weak(&budget->reserved, &reserved, reserved + size));
+    return true;
+}
+
+void memory_budget_release(MemoryBudget *budget, uint64_t size) {
+    uint64_t before = atomic_fetch_sub(&budget->reserved, size);
+
+    assert(before >= size);
+    (void)before;
+}
+
+/* Add first and look after, and the other way round in reserve(): of two threads that race for the
+ * last bytes at least one sees the other, so the sum is never silently above the limit. */
+bool memory_budget_borrow(MemoryBudget *budget, uint64_t size) {
+    uint64_t borrowed = atomic_fetch_add(&budget->borrowed, size) + size;
+    uint64_t reserved = atomic_load(&budget->reserved);
+
+    if (borrowed <= budget->limit && reserved <= budget->limit - borrowed)
+        return true;
+    atomic_fetch_sub(&budget->borrowed, size);
+    return false;
+}
+
+void memory_budget_return(MemoryBudget *budget, uint64_t size) {
+    uint64_t before = atomic_fetch_sub(&budget->borrowed, size);
+
+    assert(before >= size);
+    (void)before;
+}
+
+uint64_t memory_budget_excess(const MemoryBudget *budget) {
+    uint64_t reserved = atomic_load(&budget->reserved);
+    uint64_t borrowed = atomic_load(&budget->borrowed);
+    uint64_t free_bytes = budget->limit - reserved;
+
+    return borrowed > free_bytes ? borrowed - free_bytes : 0;
+}

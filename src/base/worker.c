@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/worker.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+void bell_ring(Bell *bell, uint32_t wake_count) {
+    atomic_fetch_add(&bell->count, 1);
+    if (atomic_load(&bell->waiters) > 0)
+        (void)syscall(SYS_futex, &bell->count, FUTEX_WAKE_PRIVATE, (int)wake_count, NULL, NULL, 0);
+}
+
+uint32_t bell_read(const Bell *bell) {
+    return atomic_load(&((Bell *)bell)->count);
+}
+
+void bell_wait(Bell *bell, uint32_t seen, int64_t timeout_ns) {
+    struct timespec timeout = {.tv_sec = timeout_ns / NS_PER_SECOND,
+                               .tv_nsec = timeout_ns % NS_PER_SECOND};
+
+    atomic_fetch_add(&bell->waiters, 1);
+    if (atomic_load(&bell->count) == seen)
+        (void)syscall(SYS_futex, &bell->count, FUTEX_WAIT_PRIVATE, seen,
+                      timeout_ns < 0 ? NULL : &timeout, NULL, 0);
+    atomic_fetch_sub(&bell->waiters, 1);
+}
+
+static void worker_idle(Worker *worker, uint32_t seen) {
+    int64_t until = clock_now_ns() + worker->spin_ns;
+
+    while (worker->spin_ns > 0 && bell_read(worker->bell) == seen && clock_now_ns() < until)
+        __builtin_ia32_pause();
+    if (bell_read(worker->bell) == seen)
+        bell_wait(worker->bell, seen, -1);
+}
+
+static void *worker_main(void *argument) {
+    Worker *worker = argument;
+
+    (void)pthread_setname_np(pthread_self(), worker->name);
+    while (!atomic_load(&worker->stop)) {
+        uint32_t seen = bell_read(worker->bell);
+
+        atomic_fetch_add_explicit(&worker->steps, 1, memory_order_relaxed);
+        if (worker->step(worker->argument) == 0 && !atomic_load(&worker->stop))
+            worker_idle(worker, seen);
+    }
+    return NULL;
+}
+
+int worker_start(Worker *worker) {
+    sigset_t all, old;
+    int r;
+
+    assert(worker->step && worker->bell && !worker->started);
+    atomic_store(&worker->stop, false);
+    sigfillset(&all); /* signals belong to the control thread */
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    r = pthread_create(&worker->thread, NULL, worker_main, worker);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    worker->started = r == 0;
+    return -r;
+}
+
+void worker_stop(Worker *worker) {
+    if (!worker->started)
+        return;
+    atomic_store(&worker->stop, true);
+    bell_ring(worker->bell, INT_MAX);
+    pthread_join(worker->thread, NULL);
+    worker->started = false;
+}

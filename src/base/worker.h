@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* worker.h: a named thread that calls a step function for ever, and the bell it sleeps on.
+ *
+ * A step does bounded work, never blocks, and returns how much it did. When it did nothing the
+ * worker spins shortly and then sleeps until somebody rings its bell. The bell counts, so a ring
+ * between the last look and the sleep is never lost. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attributes.h"
+
+typedef struct Bell {
+    _Atomic uint32_t count; /* futex word; +1 for each ring */
+    _Atomic uint32_t waiters;
+} Bell;
+
+/* Wake `wake_count` sleepers, if there are any. Costs one atomic add when nobody sleeps. */
+void bell_ring(Bell *bell, uint32_t wake_count);
+
+/* What to hand to bell_wait(); read it before looking for work. */
+uint32_t bell_read(const Bell *bell);
+
+/* Sleep until the bell has been rung since `seen`, or `timeout_ns` have passed (negative: for
+ * ever). */
+void bell_wait(Bell *bell, uint32_t seen, int64_t timeout_ns);
+
+typedef struct Worker {
+    pthread_t thread;
+    const char *name; /* at most 15 bytes; not copied */
+    Bell *bell;       /* shared by all workers that look at the same queues */
+    int (*step)(void *argument);
+    void *argument;
+    int64_t spin_ns;
+    bool started;
+    _Atomic bool stop;
+    _Atomic uint64_t steps; /* steps taken: how a watchdog sees that the thread lives */
+} Worker;
+
+/* Fill every field but the private ones, then start. The struct must stay where it is until
+ * worker_stop(). Returns 0 or a negative errno. */
+MUST_CHECK int worker_start(Worker *worker);
+
+/* Ask the thread to end after its current step, and wait for it. Does nothing if it never started.
+ */
+void worker_stop(Worker *worker);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* feed.h: one checked feed: a dataset, a plan, tensors, and what they cost. What daemon, server and
+ * tool all ask, so that nobody computes these twice. Immutable after feed_open() but for the cache
+ * of counted epochs, which locks itself; any thread. Owner: reference-counted, so that a reload
+ * leaves running streams their Feed. */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "format/ring_format.h"
+#include "mask/tensor.h"
+#include "plan/plan.h"
+#include "settings/settings.h"
+#include "shard/catalog.h"
+
+enum { FEED_EPOCHS_KEPT = 4 };
+
+/* A counted epoch that is shared by whoever uses it. */
+typedef struct FeedEpoch {
+    PlanEpoch *plan;
+    uint64_t seed;
+    uint32_t references; /* under Feed.lock; the cache itself holds one */
+} FeedEpoch;
+
+typedef struct Feed {
+    char name[SETTINGS_NAME];
+    Catalog *catalog;
+    PlanSpec plan;     /* with the feed's seed; a stream may have its own */
+    PlanBlocks blocks; /* of the catalog */
+    TensorSet tensors;
+    uint32_t pad_to, pad_multiple_of; /* as configured; pad_to 0: longest */
+    uint32_t slots;                   /* of a ring */
+    uint64_t slot_bytes;
+    uint32_t *allow_users, *allow_groups;
+    uint32_t allow_user_count, allow_group_count;
+    uint64_t window_bytes_max;     /* worst case of one window: decoded blocks … */
+    uint32_t window_blocks_max;    /* … their number, and … */
+    uint64_t window_sequences_max; /* … their sequences */
+    uint64_t block_buffer_bytes;   /* what a decoded block of ordinary size takes */
+    uint32_t references;           /* atomic */
+    pthread_mutex_t lock;
+    FeedEpoch *epochs[FEED_EPOCHS_KEPT]; /* most recently used first */
+} Feed;
+
+/* Open the dataset and check everything that the two together decide: columns, types, lengths
+ * against length.max (`312 of 60000 sequences are longer than …`), slot bytes, strands, memory for
+ * one ring. `settings` supplies memory and the path for messages. On failure -EINVAL
+ * (configuration) or the catalog's error, with the sentence. Blocks. The caller holds one
+ * reference. */
+MUST_CHECK int feed_open(const Settings *settings, const SettingsFeed *feed_settings,
+                         Feed **ret_feed, Error *error);
+Feed *feed_ref(Feed *feed);
+void feed_unref(Feed *feed); /* accepts NULL */
+
+/* The padded length of a batch whose longest row has `longest` tokens: pad.to or longest, rounded
+ * up. */
+uint32_t feed_padded_length(const Feed *feed, uint32_t longest);
+
+/* The plan spec of a stream with this seed. */
+PlanSpec feed_plan_spec(const Feed *feed, uint64_t seed);
+
+/* The counted plan of an epoch; reads lengths where counting needs them (see plan_needs_lengths),
+ * so it may block: for workers and tools. -ENODATA and a sentence when a strand has no batch. The
+ * caller gives it back with feed_epoch_unref(). */
+MUST_CHECK int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpoch **ret_epoch,
+                              Error *error);
+void feed_epoch_unref(Feed *feed, FeedEpoch *epoch); /* accepts NULL */
+
+/* What one stream reserves: `rings` rings, and two windows for each of `strands` served strands
+ * with the buffers that feed them. */
+typedef struct FeedMemory {
+    uint64_t rings, windows, buffers, total; /* bytes */
+} FeedMemory;
+FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands);
+
+/* Cursors (docs/formats/plan.md). The text has at most 512 bytes and no spaces. */
+void feed_cursor_format(const Feed *feed, uint64_t seed, uint64_t epoch, uint64_t index,
+                        char ret_text[SEQFEED_CURSOR_BYTES]);
+/* -EINVAL: not a cursor; -ESTALE: of another plan, the sentence says field by field. On success the
+ * seed that the cursor was made with must be the stream's (also checked: "seed" is one of the
+ * fields). */
+MUST_CHECK int feed_cursor_parse(const Feed *feed, uint64_t seed, const char *text,
+                                 uint64_t *ret_epoch, uint64_t *ret_index, Error *error);
+/* The feed's side of a cursor with every field in full: what a ring's header shows. */
+void feed_plan_text(const Feed *feed, uint64_t seed, char ret_text[SEQFEED_PLAN_BYTES]);

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* tensor.h: what each tensor of a batch holds and where it lies in a slot. Pure data and pure
+ * functions; the fill backends stand in fill.h. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "format/element_format.h"
+#include "format/ring_format.h"
+
+typedef enum TensorSource {
+    TENSOR_TOKENS,          /* [rows, length] (x width): the primary column, padded */
+    TENSOR_TOKEN_COLUMN,    /* [rows, length] (x width): a per-token column, padded */
+    TENSOR_SEQUENCE_COLUMN, /* [rows] (x width) */
+    TENSOR_LENGTHS,         /* [rows]: real tokens of each row */
+    TENSOR_MASK_LENGTHS     /* [rows, length]: arange(length) < lengths */
+} TensorSource;
+
+typedef struct TensorSpec {
+    char name[SEQFEED_TENSOR_NAME];
+    TensorSource source;
+    uint32_t column;   /* catalog column; 0 for tokens; unused for lengths and masks */
+    uint8_t element;   /* ElementType of that column */
+    uint32_t width;    /* of that column; a last dimension when > 1 */
+    uint32_t dtype;    /* SEQFEED_BOOL.. */
+    uint32_t polarity; /* SEQFEED_POLARITY_* */
+    int64_t
+        pad; /* value of padding, or of rows that last: pad adds; float types: its bit pattern */
+} TensorSpec;
+
+/* All tensors of a feed, with the layout that they share. */
+typedef struct TensorSet {
+    TensorSpec tensors[SEQFEED_TENSORS_MAX];
+    uint32_t count;
+    bool time_first; /* [length, rows] instead of [rows, length] */
+    uint32_t side;   /* SEQFEED_SIDE_* */
+    uint32_t rows_max;
+    uint32_t length_max; /* after rounding up: the longest padded length of any batch */
+} TensorSet;
+
+/* Bytes of one element of a dtype, and its word ("int64"). 0 and "none" for codes that do not
+ * exist. */
+uint32_t tensor_dtype_bytes(uint32_t dtype);
+const char *tensor_dtype_name(uint32_t dtype);
+/* SEQFEED_* of a word, or 0. */
+uint32_t tensor_dtype_parse(const char *word);
+
+/* May values of this on-disk type be delivered as this dtype without losing any? */
+bool tensor_dtype_allows(uint8_t element, uint32_t dtype);
+
+typedef struct TensorLayout {
+    uint64_t offset[SEQFEED_TENSORS_MAX]; /* from the start of the slot; multiples of
+                                             SEQFEED_TENSOR_ALIGN */
+    uint64_t size_bytes[SEQFEED_TENSORS_MAX];
+    uint64_t bytes; /* of the slot in use */
+} TensorLayout;
+
+/* Where the tensors of a batch of `rows` x `length` lie: contiguous, those of fixed shape first,
+ * each at a multiple of SEQFEED_TENSOR_ALIGN. The same answer for every backend. */
+void tensor_layout(const TensorSet *set, uint32_t rows, uint32_t length, TensorLayout *ret_layout);
+
+/* Bytes that a slot needs for any batch of the set, rounded up to whole pages. -EOVERFLOW with the
+ * arithmetic when it is absurd. */
+MUST_CHECK int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error);
+
+/* Describe the tensors of a batch for its trainers (name, dtype, shape, stride, offset, fill …). */
+void tensor_describe(const TensorSet *set, uint32_t rows, uint32_t length,
+                     const TensorLayout *layout,
+                     SeqfeedTensorRecord ret_records[SEQFEED_TENSORS_MAX]);

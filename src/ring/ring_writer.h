@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* ring_writer.h: the daemon's side of one ring: its memory, its members, and the order of claim,
+ * fill and publish. Who holds the stream's baton is the only caller of everything here but
+ * ring_writer_create() and ring_writer_destroy(); nothing locks.
+ *
+ *   tail <= head <= claimed <= tail + slot_count
+ *   [tail, head) published and leased to members; [head, claimed) being filled; the rest free */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "format/ring_format.h"
+
+enum { RING_MEMBERS_MAX = 256 };
+
+typedef struct RingMember {
+    bool used;
+    int ack_fd;        /* closed by the writer when the member leaves */
+    SeqfeedAck *ack;   /* mapped */
+    uint64_t released; /* last accepted value */
+} RingMember;
+
+typedef struct RingWriter {
+    int data_fd; /* stays open, for members that join later */
+    uint8_t *memory;
+    uint64_t memory_bytes;
+    SeqfeedRingHeader *header; /* a mirror for trainers: never read back */
+    uint64_t descriptors_offset, slots_offset, slot_bytes;
+    uint32_t slot_count;
+    uint64_t head, claimed, tail;
+    RingMember members[RING_MEMBERS_MAX];
+    uint32_t member_count;
+} RingWriter;
+
+typedef struct RingOptions {
+    uint32_t slot_count; /* 1..SEQFEED_SLOTS_MAX */
+    uint64_t slot_bytes;
+    uint32_t rank, world;
+    uint8_t instance[16];
+    const char *plan; /* feed_plan_text() */
+    const char *start_cursor;
+} RingOptions;
+
+/* Bytes of the whole data memfd. */
+uint64_t ring_bytes(uint32_t slot_count, uint64_t slot_bytes);
+
+/* Make, allocate, map and seal the memory (SHRINK | GROW | FUTURE_WRITE | SEAL). Blocks for the
+ * time of allocating pages: a worker does this. 0 or negative errno with a sentence. */
+MUST_CHECK int ring_writer_create(const RingOptions *options, RingWriter **ret_writer,
+                                  Error *error);
+void ring_writer_destroy(RingWriter *writer); /* accepts NULL; closes and unmaps all */
+
+/* A new member that sees every batch from `head` on. Its ack memfd is the caller's to send; it
+ * stays the writer's to close. Returns the member's number or -ENOSPC, -ENOMEM, -EMFILE… */
+int ring_writer_join(RingWriter *writer, uint64_t *ret_first);
+void ring_writer_leave(RingWriter *writer, uint32_t member);
+
+/* Load every member's `released` once and move the tail. Returns -1, or the number of a member
+ * whose value was out of range (it is the caller's to disconnect; its value was not used). Without
+ * members the tail stays where it is. */
+int ring_writer_accept(RingWriter *writer);
+
+/* Start filling the next slot; NULL when all are claimed or leased. The sequence number is the old
+ * value of `claimed`. Slots are published in the order of claims. */
+void *ring_writer_claim(RingWriter *writer, uint64_t *ret_sequence);
+
+/* Give back the newest claim, which was not filled (used when a stream ends). */
+void ring_writer_unclaim(RingWriter *writer);
+
+/* Publish batch `head`: all of its slot has been written. `descriptor->sequence` is set here. Wakes
+ * trainers that want it. */
+void ring_writer_publish(RingWriter *writer, const SeqfeedDescriptor *descriptor);
+
+/* Nothing to do until a member releases: ask for a byte on its socket when `released` reaches
+ * `wake_at` (0: never). The caller looks once more after this (the fence is inside). */
+void ring_writer_set_wake(RingWriter *writer, uint64_t wake_at);
+
+/* Change the state and wake everybody. `text` may be NULL. */
+void ring_writer_set_state(RingWriter *writer, uint32_t state, int error_code, const char *text);

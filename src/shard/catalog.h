@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* catalog.h: a dataset that was opened and checked: its columns, its shards and one table of all
+ * their blocks in input order. Immutable after catalog_open(), so any thread may read it.
+ * Owner: the Feed (or the tool) that opened it. Memory: about 48 bytes a block. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "format/shard_format.h"
+
+typedef struct CatalogColumn {
+    char name[SHARD_COLUMN_NAME];
+    uint8_t kind; /* ShardKind */
+    uint8_t type; /* ElementType */
+    uint32_t width;
+    uint32_t count_max; /* RAGGED: largest count in any shard */
+    uint64_t values;    /* over all shards */
+} CatalogColumn;
+
+typedef struct CatalogShard {
+    char *path; /* relative to the dataset's directory */
+    int fd;     /* open for reading, close-on-exec; stays open as long as the catalog */
+    uint64_t file_bytes;
+    uint64_t sequences, tokens;
+    uint32_t first_block, block_count;
+} CatalogShard;
+
+/* One block; `block` numbers everywhere outside shard/ count over the whole dataset. */
+typedef struct CatalogBlock {
+    uint64_t offset;         /* of its zstd frame in the shard file */
+    uint64_t lengths_offset; /* of its packed lengths in the shard file */
+    uint64_t first_sequence; /* counted within the shard */
+    uint32_t shard;
+    uint32_t compressed_bytes;
+    uint32_t raw_bytes;
+    uint32_t crc32c;
+    uint32_t lengths_crc32c;
+    uint32_t length_max : 29;
+    uint32_t lengths_width : 3; /* 1, 2 or 4 bytes a length */
+} CatalogBlock;
+
+typedef struct Catalog {
+    char *path;     /* as given, for messages */
+    uint8_t id[16]; /* dataset id, docs/formats/shard.md */
+    bool has_pad_id;
+    int64_t pad_id;
+    CatalogColumn *columns; /* [0] is the primary column */
+    uint32_t column_count;
+    CatalogShard *shards;
+    uint32_t shard_count;
+    CatalogBlock *blocks;
+    uint32_t *block_sequences; /* [block_count]: what the planner reads */
+    uint32_t *block_tokens;    /* [block_count] */
+    uint32_t block_count;
+    uint64_t sequences, tokens, raw_bytes, file_bytes;
+    uint32_t block_raw_max, block_compressed_max, block_sequences_max, block_target;
+    uint32_t length_min, length_max;
+    char **label_names; /* of `--label file`: label value -> name; NULL when there are none */
+    uint32_t label_count;
+} Catalog;
+
+/* Open the dataset at `path` (a directory with dataset.json). Reads and checks the manifest, every
+ * header, index and seek table; no block is read. On failure the sentence names the file and what
+ * to do. Blocks; not for the control thread. 0 or negative errno (-EBADMSG: damaged or foreign). */
+MUST_CHECK int catalog_open(const char *path, Catalog **ret_catalog, Error *error);
+void catalog_free(Catalog *catalog); /* accepts NULL */
+
+/* Index of the column of that name, or -1. */
+int catalog_find_column(const Catalog *catalog, const char *name);
+
+/* Read and check the lengths of `block` into ret_lengths[block_sequences[block]]: one small pread.
+ * Blocks. -EBADMSG with a sentence when they are damaged. */
+MUST_CHECK int catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t *ret_lengths,
+                                    Error *error);
+
+/* The same without the read: `packed` holds block_sequences[block] * lengths_width bytes as they
+ * stand at lengths_offset. Checks CRC, sum and maximum. */
+MUST_CHECK int catalog_unpack_lengths(const Catalog *catalog, uint32_t block, const void *packed,
+                                      uint32_t *ret_lengths, Error *error);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/text.h"
+
+#include "support/check_main.h"
+
+START_TEST(sizes_are_read_with_both_kinds_of_units)
+{
+    uint64_t bytes;
+
+    ck_assert(text_parse_size("256KiB", &bytes) && bytes == 262144);
+    ck_assert(text_parse_size("2GiB", &bytes) && bytes == UINT64_C(2) << 30);
+    ck_assert(text_parse_size("1.5MiB", &bytes) && bytes == 1572864);
+    ck_assert(text_parse_size("10MB", &bytes) && bytes == 10000000);
+    ck_assert(text_parse_size("4096", &bytes) && bytes == 4096);
+}
+END_TEST
+
+START_TEST(what_is_not_a_size_is_refused)
+{
+    static const char *const bad[] = {"",           "-1",    "KiB",  "1 2", "99999999999999999999",
+                                      "8388608TiB", "1.MiB", "0x10", "1e9", "1kib"};
+    uint64_t bytes;
+
+    for (size_t i = 0; i < ARRAY_COUNT(bad); i++)
+        ck_assert_msg(!text_parse_size(bad[i], &bytes), "%s", bad[i]);
+}
+END_TEST
+
+START_TEST(json_strings_are_escaped_and_valid)
+{
+    CLEANUP(text_deinit) Text text = {0};
+
+    text_add_json(&text, "a\"b\\c\n\x01\xff\xc3\xa4");
+    ck_assert_str_eq(text.bytes, "\"a\\\"b\\\\c\\u000a\\u0001\xef\xbf\xbd\xc3\xa4\"");
+}
+END_TEST
+
+START_TEST(hexadecimal_is_lower_case_only)
+{
+    uint8_t bytes[2];
+    char hex[5];
+
+    ck_assert(text_parse_hex("0aff", bytes, 2));
+    text_format_hex(hex, bytes, 2);
+    ck_assert_str_eq(hex, "0aff");
+    ck_assert(!text_parse_hex("0AFF", bytes, 2));
+    ck_assert(!text_parse_hex("0af", bytes, 2));
+}
+END_TEST
+
+CHECK_MAIN("text", sizes_are_read_with_both_kinds_of_units, what_is_not_a_size_is_refused,
+           json_strings_are_escaped_and_valid, hexadecimal_is_lower_case_only)
