@@ -34,8 +34,12 @@ void bell_wait(Bell *bell, uint32_t seen, int64_t timeout_ns) {
 static void worker_idle(Worker *worker, uint32_t seen) {
     int64_t until = clock_now_ns() + worker->spin_ns;
 
+    if (worker->sleep) {
+        worker->sleep(worker->argument);
+        return;
+    }
     while (worker->spin_ns > 0 && bell_read(worker->bell) == seen && clock_now_ns() < until)
-        __builtin_ia32_pause();
+        cpu_pause();
     if (bell_read(worker->bell) == seen)
         bell_wait(worker->bell, seen, -1);
 }
@@ -45,7 +49,7 @@ static void *worker_main(void *argument) {
 
     (void)pthread_setname_np(pthread_self(), worker->name);
     while (!atomic_load(&worker->stop)) {
-        uint32_t seen = bell_read(worker->bell);
+        uint32_t seen = worker->bell ? bell_read(worker->bell) : 0;
 
         atomic_fetch_add_explicit(&worker->steps, 1, memory_order_relaxed);
         if (worker->step(worker->argument) == 0 && !atomic_load(&worker->stop))
@@ -58,7 +62,7 @@ int worker_start(Worker *worker) {
     sigset_t all, old;
     int r;
 
-    assert(worker->step && worker->bell && !worker->started);
+    assert(worker->step && (worker->bell || worker->sleep) && !worker->started);
     atomic_store(&worker->stop, false);
     sigfillset(&all); /* signals belong to the control thread */
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -68,11 +72,18 @@ int worker_start(Worker *worker) {
     return -r;
 }
 
+void worker_wake(Worker *worker) {
+    if (worker->wake)
+        worker->wake(worker->argument);
+    else
+        bell_ring(worker->bell, INT_MAX);
+}
+
 void worker_stop(Worker *worker) {
     if (!worker->started)
         return;
     atomic_store(&worker->stop, true);
-    bell_ring(worker->bell, INT_MAX);
+    worker_wake(worker);
     pthread_join(worker->thread, NULL);
     worker->started = false;
 }

@@ -33,6 +33,10 @@ typedef struct Worker {
     const char *name; /* at most 15 bytes; not copied */
     Bell *bell;       /* shared by all workers that look at the same queues */
     int (*step)(void *argument);
+    /* How to sleep and how to end that sleep from another thread; NULL: on the bell. A thread that
+     * waits for the kernel (completions) brings its own. */
+    void (*sleep)(void *argument);
+    void (*wake)(void *argument);
     void *argument;
     int64_t spin_ns;
     bool started;
@@ -43,6 +47,9 @@ typedef struct Worker {
 /* Fill every field but the private ones, then start. The struct must stay where it is until
  * worker_stop(). Returns 0 or a negative errno. */
 MUST_CHECK int worker_start(Worker *worker);
+
+/* End the worker's sleep, if it sleeps. Any thread. */
+void worker_wake(Worker *worker);
 
 /* Ask the thread to end after its current step, and wait for it. Does nothing if it never started.
  */
