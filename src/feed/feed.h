@@ -16,7 +16,10 @@
 #include "settings/settings.h"
 #include "shard/catalog.h"
 
-enum { FEED_EPOCHS_KEPT = 4 };
+enum {
+    FEED_EPOCHS_KEPT = 4,
+    FEED_READS_IN_FLIGHT = 16 /* reads that fetch may have under way for one stream */
+};
 
 /* A counted epoch that is shared by whoever uses it. */
 typedef struct FeedEpoch {
@@ -68,6 +71,12 @@ PlanSpec feed_plan_spec(const Feed *feed, uint64_t seed);
 MUST_CHECK int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpoch **ret_epoch,
                               Error *error);
 void feed_epoch_unref(Feed *feed, FeedEpoch *epoch); /* accepts NULL */
+
+/* May a stream of `world` ranks start at batch `index` of this epoch? -ERANGE and a sentence when
+ * the epoch has no such batch, or with tail: drop fewer batches than ranks (no epoch would ever
+ * have a round). A start with no whole round left is fine: it means the next epoch. */
+MUST_CHECK int feed_epoch_check_start(const Feed *feed, const FeedEpoch *epoch, uint64_t index,
+                                      uint32_t world, Error *error);
 
 /* What one stream reserves: `rings` rings, and two windows for each of `strands` served strands
  * with the buffers that feed them. */

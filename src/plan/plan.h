@@ -92,7 +92,8 @@ typedef struct PlanUnit {
 } PlanUnit;
 static_assert(sizeof(PlanUnit) == 16, "one for each sequence of an open window");
 
-/* Steps 1-3 for one epoch. 0 or -ENOMEM. The caller frees with plan_epoch_free(). */
+/* Steps 1-3 for one epoch. 0, -ENOMEM, or -EOVERFLOW when a window would hold 2^32 sequences or
+ * more. The caller frees with plan_epoch_free(). */
 MUST_CHECK int plan_epoch_new(const PlanSpec *spec, const PlanBlocks *blocks, uint64_t epoch,
                               PlanEpoch **ret_epoch);
 void plan_epoch_free(PlanEpoch *epoch); /* accepts NULL */
@@ -101,7 +102,8 @@ void plan_epoch_free(PlanEpoch *epoch); /* accepts NULL */
  * `length_max` are the dataset's. */
 bool plan_needs_lengths(const PlanSpec *spec, uint32_t length_min, uint32_t length_max);
 
-/* Units of one window and what was lost, from its sequences' lengths in block order. */
+/* Units of one window and what was lost, from its sequences' lengths in block order. The caller
+ * refuses a window of more than UINT32_MAX units. */
 void plan_count_window(const PlanSpec *spec, const uint32_t *lengths, uint64_t count,
                        PlanTally *ret_tally);
 
@@ -123,7 +125,8 @@ uint32_t plan_window_of_unit(const PlanStrand *strand, uint64_t unit);
 /* Step 4 and 5 for one window: all its units in order. `lengths` are its sequences' lengths in
  * block order, `block_sequences[i]` how many belong to its i-th block. Writes exactly
  * plan_window_units() units to ret_units (or returns -EBADMSG, having written at most that many,
- * when the lengths do not give this number: the index has changed under us). */
+ * when the lengths do not give this number, or one is above length_max with overflow: error: the
+ * index has changed under us). */
 MUST_CHECK int plan_window_units_make(const PlanSpec *spec, const PlanEpoch *epoch, uint32_t strand,
                                       uint32_t window, const uint32_t *lengths,
                                       const uint32_t *block_sequences, PlanUnit *ret_units);

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* Steps 1 to 3: the blocks of an epoch in their order, dealt into strands, cut into windows. All of
+ * it follows from block counts; no length is read here. */
+#include "plan/plan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "plan/plan_draws.h"
+
+/* Strands by what they hold so far: a binary heap of strand numbers whose first has the fewest
+ * sequences, and among equals the lowest number. */
+typedef struct Dealer {
+    uint64_t held[PLAN_STRANDS_MAX];
+    uint16_t heap[PLAN_STRANDS_MAX];
+    uint32_t count;
+} Dealer;
+
+static void free_memory(void *pointer) {
+    free(*(void **)pointer);
+}
+
+static void dealer_init(Dealer *dealer, uint32_t strands) {
+    dealer->count = strands;
+    for (uint32_t i = 0; i < strands; i++) {
+        dealer->held[i] = 0;
+        dealer->heap[i] = (uint16_t)i;
+    }
+}
+
+static bool dealer_before(const Dealer *dealer, uint16_t a, uint16_t b) {
+    return dealer->held[a] < dealer->held[b] || (dealer->held[a] == dealer->held[b] && a < b);
+}
+
+/* The strand that gets a block of so many sequences. */
+static uint16_t dealer_take(Dealer *dealer, uint32_t sequences) {
+    uint16_t strand = dealer->heap[0];
+    uint32_t place = 0;
+
+    dealer->held[strand] += sequences;
+    for (uint32_t child = 1; child < dealer->count; child = 2 * place + 1) {
+        if (child + 1 < dealer->count &&
+            dealer_before(dealer, dealer->heap[child + 1], dealer->heap[child]))
+            child++;
+        if (!dealer_before(dealer, dealer->heap[child], strand))
+            break;
+        dealer->heap[place] = dealer->heap[child];
+        place = child;
+    }
+    dealer->heap[place] = strand;
+    return strand;
+}
+
+/* Step 1. */
+static void order_blocks(const PlanSpec *spec, uint64_t epoch, uint32_t *ret_order,
+                         uint32_t count) {
+    const PlanDraws draws = {
+        .seed = spec->seed, .epoch = epoch, .purpose = PLAN_PURPOSE_BLOCKS, .strand = 0};
+
+    for (uint32_t i = 0; i < count; i++)
+        ret_order[i] = i;
+    if (spec->shuffle)
+        plan_shuffle_numbers(&draws, ret_order, count);
+}
+
+/* Step 2. Walks the blocks twice: to learn how many each strand gets, and to hand them out. */
+static int deal_blocks(const PlanSpec *spec, const PlanBlocks *blocks, const uint32_t *order,
+                       PlanEpoch *plan) {
+    CLEANUP(free_memory) Dealer *dealer = malloc(sizeof *dealer);
+
+    if (!dealer)
+        return -ENOMEM;
+    dealer_init(dealer, spec->strands);
+    for (uint32_t i = 0; i < blocks->count; i++)
+        plan->strands[dealer_take(dealer, blocks->sequences[order[i]])].block_count++;
+
+    for (uint32_t s = 0; s < spec->strands; s++) {
+        PlanStrand *strand = &plan->strands[s];
+
+        strand->blocks = malloc((strand->block_count + (size_t)1) * sizeof *strand->blocks);
+        if (!strand->blocks)
+            return -ENOMEM;
+        strand->block_count = 0;
+    }
+    dealer_init(dealer, spec->strands);
+    for (uint32_t i = 0; i < blocks->count; i++) {
+        PlanStrand *strand = &plan->strands[dealer_take(dealer, blocks->sequences[order[i]])];
+
+        strand->blocks[strand->block_count++] = order[i];
+    }
+    return 0;
+}
+
+/* The window that begins at the strand's block `first`. */
+static PlanWindow cut_window(const PlanSpec *spec, const PlanBlocks *blocks,
+                             const PlanStrand *strand, uint32_t first) {
+    const uint64_t sequences_min = (uint64_t)PLAN_WINDOW_BATCHES * spec->size;
+    PlanWindow window = {.block_first = first};
+
+    while (first + window.block_count < strand->block_count &&
+           (window.block_count < spec->window || window.sequences < sequences_min)) {
+        window.sequences += blocks->sequences[strand->blocks[first + window.block_count]];
+        window.block_count++;
+    }
+    return window;
+}
+
+/* Step 3. */
+static int cut_strand(const PlanSpec *spec, const PlanBlocks *blocks, PlanStrand *strand) {
+    uint32_t count = 0;
+
+    for (uint32_t first = 0; first < strand->block_count; count++)
+        first += cut_window(spec, blocks, strand, first).block_count;
+
+    strand->windows = malloc((count + (size_t)1) * sizeof *strand->windows);
+    strand->unit_sums = calloc(count + (size_t)1, sizeof *strand->unit_sums);
+    if (!strand->windows || !strand->unit_sums)
+        return -ENOMEM;
+
+    for (uint32_t first = 0; first < strand->block_count;) {
+        PlanWindow window = cut_window(spec, blocks, strand, first);
+
+        if (window.sequences > UINT32_MAX)
+            return -EOVERFLOW;
+        strand->windows[strand->window_count++] = window;
+        first += window.block_count;
+    }
+    return 0;
+}
+
+static int order_epoch(const PlanSpec *spec, const PlanBlocks *blocks, PlanEpoch *plan) {
+    CLEANUP(free_memory) uint32_t *order = malloc((blocks->count + (size_t)1) * sizeof *order);
+    int r;
+
+    if (!order)
+        return -ENOMEM;
+    order_blocks(spec, plan->epoch, order, blocks->count);
+    r = deal_blocks(spec, blocks, order, plan);
+    for (uint32_t s = 0; s < spec->strands && r == 0; s++)
+        r = cut_strand(spec, blocks, &plan->strands[s]);
+    return r;
+}
+
+static void free_epoch(PlanEpoch **plan) {
+    plan_epoch_free(*plan);
+}
+
+int plan_epoch_new(const PlanSpec *spec, const PlanBlocks *blocks, uint64_t epoch,
+                   PlanEpoch **ret_epoch) {
+    CLEANUP(free_epoch) PlanEpoch *plan = NULL;
+    int r;
+
+    assert(spec->window >= 1 && spec->size >= 1 && spec->length_max >= 1);
+    assert(spec->strands >= 1 && spec->strands <= PLAN_STRANDS_MAX);
+
+    plan = calloc(1, sizeof *plan);
+    if (!plan)
+        return -ENOMEM;
+    plan->strands = calloc(spec->strands, sizeof *plan->strands);
+    if (!plan->strands)
+        return -ENOMEM;
+    plan->strand_count = spec->strands;
+    plan->epoch = epoch;
+    r = order_epoch(spec, blocks, plan);
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < blocks->count; i++) {
+        plan->tally.sequences_in += blocks->sequences[i];
+        plan->tally.tokens_in += blocks->tokens[i];
+    }
+    *ret_epoch = plan;
+    plan = NULL;
+    return 0;
+}
+
+void plan_epoch_free(PlanEpoch *epoch) {
+    if (!epoch)
+        return;
+    for (uint32_t s = 0; epoch->strands && s < epoch->strand_count; s++) {
+        free(epoch->strands[s].blocks);
+        free(epoch->strands[s].windows);
+        free(epoch->strands[s].unit_sums);
+    }
+    free(epoch->strands);
+    free(epoch);
+}
