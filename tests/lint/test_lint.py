@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""The rules of the house hold, and each rule is seen to fail on a planted violation."""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import check_headers
+import check_layers
+import check_text
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("SEQFEED_BUILD", ROOT / "build"))
+
+
+def has_universal_ctags():
+    if not shutil.which("ctags"):
+        return False
+    said = subprocess.run(["ctags", "--version"], capture_output=True, text=True, check=False)
+    return "Universal Ctags" in said.stdout
+
+
+needs_ctags = pytest.mark.skipif(not has_universal_ctags(),
+                                 reason="no Universal Ctags here (universal-ctags)")
+needs_shellcheck = pytest.mark.skipif(not shutil.which("shellcheck"),
+                                      reason="no shellcheck here (shellcheck)")
+needs_groff = pytest.mark.skipif(not shutil.which("groff"), reason="no groff here (groff-base)")
+
+
+def plant(tmp_path, name, text):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+def test_every_include_is_allowed():
+    assert check_layers.check(ROOT) == []
+
+
+@pytest.mark.parametrize("name, include, said", [
+    ("src/base/a.c", '"shard/catalog.h"', "base must not include shard"),
+    ("src/plan/a.h", '"shard/catalog.h"', "plan must not include shard"),
+    ("src/plan/a.c", "<stdio.h>", "plan is pure"),
+    ("src/plan/a.c", '"base/clock.h"', "plan is pure"),
+    ("src/server/a.c", '"pipeline/stream.h"', "only pipeline/pipeline.h"),
+    ("src/server/a.c", "<yaml.h>", "belongs to src/settings"),
+    ("src/pipeline/fetch_pread.c", "<liburing.h>", "fetch_uring.c"),
+    ("src/format/a.h", "<string.h>", "format may include only"),
+    ("src/shard/a.c", '"nowhere.h"', "no header of this project"),
+    ("include/seqfeed/a.h", '"base/error.h"', "include must not include base"),
+    ("src/attic/a.c", "<stdint.h>", "no row in the table"),
+])
+def test_a_planted_include_is_found(tmp_path, name, include, said):
+    for folder in check_layers.ALLOWED:
+        (tmp_path / "src" / folder).mkdir(parents=True, exist_ok=True)
+    plant(tmp_path, name, f"/* SPDX */\n#include {include}\n")
+    problems = check_layers.check(tmp_path)
+    assert len(problems) == 1
+    assert said in problems[0]
+
+
+def test_a_folder_may_include_itself_and_what_the_table_says(tmp_path):
+    for folder in check_layers.ALLOWED:
+        (tmp_path / "src" / folder).mkdir(parents=True, exist_ok=True)
+    plant(tmp_path, "src/feed/a.c", '#include "feed/feed.h"\n#include "plan/plan.h"\n#include <math.h>\n')
+    assert check_layers.check(tmp_path) == []
+
+
+def test_the_table_in_the_documentation_is_the_one_that_is_checked():
+    text = (ROOT / "docs/architecture.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", text, re.MULTILINE))
+    assert set(rows) == set(check_layers.ALLOWED)
+    for folder, allowed in check_layers.ALLOWED.items():
+        assert set(re.findall(r"`(\w+)`", rows[folder])) == allowed, folder
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+def test_licences_sizes_words_links_and_names():
+    assert check_text.check(ROOT) == []
+
+
+@pytest.mark.parametrize("name, text, said", [
+    ("src/base/a.c", "int a;\n", "SPDX"),
+    ("src/base/a.c", "/* SPDX-License-Identifier: MIT */\n" + "\n" * 700, "more than 600"),
+    ("src/base/a.c", "/* SPDX-License-Identifier: MIT */\n/* TO" "DO: later */\n", "left for later"),
+    ("docs/a.md", "see /wo" "rk/place\n", "a path of one machine"),
+    ("docs/a.md", "[text](nowhere.md)\n", "leads nowhere"),
+])
+def test_a_planted_text_is_found(tmp_path, name, text, said):
+    plant(tmp_path, name, text)
+    problems = check_text.check(tmp_path)
+    assert len(problems) == 1
+    assert said in problems[0]
+
+
+def test_two_files_of_one_name_are_found(tmp_path):
+    for folder in ("shard", "ring"):
+        plant(tmp_path, f"src/{folder}/reader.c", "/* SPDX-License-Identifier: MIT */\n")
+    problems = check_text.check(tmp_path)
+    assert len(problems) == 1
+    assert "of this name already" in problems[0]
+
+
+@needs_ctags
+def test_no_function_is_longer_than_70_lines():
+    assert check_text.check_functions(ROOT) == []
+
+
+@needs_ctags
+def test_a_planted_long_function_is_found(tmp_path):
+    plant(tmp_path, "src/base/a.c", "int a(void) {\n" + "    ;\n" * 80 + "    return 0;\n}\n")
+    problems = check_text.check_functions(tmp_path)
+    assert len(problems) == 1
+    assert "a has 83 lines" in problems[0]
+
+
+# --- headers -------------------------------------------------------------------------------------
+
+def test_every_header_compiles_alone():
+    assert check_headers.check(ROOT) == []
+
+
+def test_a_planted_header_that_leans_on_others_is_found(tmp_path):
+    plant(tmp_path, "src/base/a.h", "#pragma once\nuint32_t a(void);\n")
+    problems = check_headers.check(tmp_path)
+    assert len(problems) == 1
+    assert "does not compile alone" in problems[0]
+
+
+MERGED = BUILD / "include/seqfeed/seqfeed.h"
+STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+
+
+@pytest.mark.parametrize("compiler, language, standard", [
+    ("gcc", "c", "c11"), ("gcc", "c", "c17"), ("g++", "c++", "c++17"), ("g++", "c++", "c++20"),
+])
+@pytest.mark.parametrize("first", ["", "#include <stdio.h>\n#include <unistd.h>\n"])
+def test_the_merged_client_header_compiles_everywhere(tmp_path, compiler, language, standard, first):
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler} here")
+    source = plant(tmp_path, "a.c", f'{first}#include "seqfeed/seqfeed.h"\n'
+                   '#include "seqfeed/seqfeed.h"\nint main(void) { return 0; }\n')
+    ran = subprocess.run([compiler, "-x", language, f"-std={standard}", *STRICT, f"-I{BUILD}/include",
+                          str(source), "-o", str(tmp_path / "a"), "-pthread"],
+                         capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+# --- scripts and manual --------------------------------------------------------------------------
+
+@needs_shellcheck
+def test_scripts_pass_shellcheck():
+    scripts = [ROOT / "dev", ROOT / ".ci/run"]
+    ran = subprocess.run(["shellcheck", *map(str, scripts)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+
+
+PAGES = ["seqfeed.1", "seqfeedd.8", "seqfeedd.yaml.5", "libseqfeed.3"]
+
+
+@needs_groff
+@pytest.mark.parametrize("page", PAGES)
+def test_a_manual_page_has_no_warnings(page):
+    ran = subprocess.run(["groff", "-man", "-ww", "-z", "-Tutf8", "-rLL=78n", str(ROOT / "docs/man" / page)],
+                         capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and ran.stderr == "", ran.stderr
+
+
+def help_of(*command):
+    ran = subprocess.run([str(BUILD / command[0]), *command[1:], "--help"], capture_output=True,
+                         text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def manual(page):
+    """The text of a page with the hyphens that roff escapes."""
+    return (ROOT / "docs/man" / page).read_text().replace("\\-", "-")
+
+
+def subcommands():
+    """The first word of each indented line that the tool's help lists."""
+    return sorted(set(re.findall(r"^  +([a-z]+)\b", help_of("seqfeed"), re.MULTILINE)))
+
+
+def test_every_subcommand_and_option_is_in_the_manual():
+    page = manual("seqfeed.1")
+    assert len(subcommands()) >= 9
+    for name in subcommands():
+        assert re.search(rf'^\.SS.*\b{name}\b', page, re.MULTILINE), f"seqfeed {name} has no section"
+        for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", help_of("seqfeed", name))):
+            assert option in page, f"seqfeed {name} {option} is not in the manual"
+
+
+def test_every_option_of_the_daemon_is_in_the_manual():
+    page = manual("seqfeedd.8")
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", help_of("seqfeedd"))):
+        assert option in page
+
+
+def test_every_function_of_the_client_is_in_the_manual():
+    page = manual("libseqfeed.3")
+    text = (ROOT / "include/seqfeed/seqfeed.h").read_text()
+    public = set(re.findall(r"^SEQFEED_API\b[^;{(]*?\b(seqfeed_\w+)\(", text, re.MULTILINE))
+    assert len(public) >= 9
+    for name in public:
+        assert name in page, f"{name} is not in libseqfeed(3)"
