@@ -127,6 +127,8 @@ typedef struct StreamStatus {
 } StreamStatus;
 void stream_status(const Stream *stream, StreamStatus *ret_status);
 void stream_ring_status(const Stream *stream, uint32_t ring, StreamRingStatus *ret_status);
+/* [control] Batches published to this member that it has not released yet; 0 for a member that left. */
+uint64_t stream_member_behind(const Stream *stream, uint32_t ring, uint32_t member);
 
 typedef struct PipelineStatus {
     uint64_t memory_limit, memory_reserved, memory_cached;
