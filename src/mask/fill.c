@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/* The hot path. A padded row is three runs: padding, real tokens, padding, of which one padding is
+ * empty. Batch first, the runs lie one after another in the slot and are written there at once.
+ * Time first, a token's neighbours are the other rows: runs are made in a small tile that stays in
+ * the first cache and dealt out from it, a few dozen steps of all rows before the next ones, so
+ * that every cache line of the slot is complete before it leaves that cache. */
+#include "mask/fill.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/attributes.h"
+#include "mask/convert.h"
+#include "mask/mask_rule.h"
+
+enum {
+    TILE_PLACES = 64,
+    TILE_PLACE_BYTES = 64, /* larger places are written straight to the slot */
+    PREFETCH_LINES = 8     /* of the next row; then the CPU sees the stream itself */
+};
+
+/* One tensor of one batch, with everything decided that does not depend on the row. */
+typedef struct Fill {
+    ConvertFunction *convert; /* NULL: a mask */
+    uint8_t *to;              /* start of the tensor */
+    uint32_t column;
+    uint32_t width;
+    uint32_t from_bytes; /* of one token on disk */
+    uint32_t value_bytes;
+    uint32_t place_bytes; /* of one token in the tensor */
+    uint32_t side;
+    uint32_t rows, length;
+    uint64_t real_bits; /* masks */
+    uint64_t pad_bits;
+} Fill;
+
+static Fill fill_new(const TensorSet *set, const TensorLayout *layout, uint32_t tensor, void *slot,
+                     uint32_t rows, uint32_t length) {
+    const TensorSpec *spec = &set->tensors[tensor];
+    uint32_t value_bytes = tensor_dtype_bytes(spec->dtype);
+    Fill fill = {
+        .to = (uint8_t *)slot + layout->offset[tensor],
+        .column = spec->column,
+        .width = 1,
+        .value_bytes = value_bytes,
+        .place_bytes = value_bytes,
+        .side = set->side,
+        .rows = rows,
+        .length = length,
+        .pad_bits = (uint64_t)spec->pad,
+    };
+
+    if (spec->source == TENSOR_MASK_LENGTHS) {
+        fill.real_bits = mask_rule_bits(spec->dtype, spec->polarity, (uint64_t)spec->pad, 1);
+        fill.pad_bits = mask_rule_bits(spec->dtype, spec->polarity, (uint64_t)spec->pad, 0);
+    } else if (spec->source != TENSOR_LENGTHS) {
+        fill.width = spec->width;
+        fill.place_bytes *= spec->width;
+        fill.from_bytes = element_bytes(spec->element) * spec->width;
+        fill.convert = convert_find(spec->element, spec->dtype);
+        assert(fill.convert);
+    }
+    return fill;
+}
+
+/* Where the row's tokens begin in their block; NULL for a mask or an empty row. */
+static const uint8_t *fill_source(const Fill *fill, const FillRow *row) {
+    if (!fill->convert || !row)
+        return NULL;
+    return row->columns[fill->column] + (size_t)row->start * fill->from_bytes;
+}
+
+/* Write places first .. last of a padded row, one after another from `to` on. */
+static void fill_places(const Fill *fill, const uint8_t *from, uint32_t real, uint32_t first,
+                        uint32_t last, uint8_t *to) {
+    uint32_t begin = mask_rule_begin(fill->side, fill->length, real), end = begin + real;
+    uint32_t real_first = MIN(MAX(begin, first), last), real_last = MIN(MAX(end, first), last);
+    size_t before = (size_t)(real_first - first), inside = (size_t)(real_last - real_first);
+    size_t after = (size_t)(last - real_last);
+
+    if (before)
+        convert_repeat(to, fill->pad_bits, fill->value_bytes, before * fill->width);
+    to += before * fill->place_bytes;
+    if (inside && fill->convert)
+        fill->convert(to, from + (size_t)(real_first - begin) * fill->from_bytes,
+                      inside * fill->width);
+    else if (inside)
+        convert_repeat(to, fill->real_bits, fill->value_bytes, inside);
+    to += inside * fill->place_bytes;
+    if (after)
+        convert_repeat(to, fill->pad_bits, fill->value_bytes, after * fill->width);
+}
+
+/* Rows of a shuffled batch come from anywhere in the window: ask for the next one's beginning. */
+static void fill_prefetch(const Fill *fill, const FillRow *row) {
+    const uint8_t *from = fill_source(fill, row);
+    size_t bytes = (size_t)row->length * fill->from_bytes;
+
+    for (size_t i = 0; from && i < PREFETCH_LINES && i * CACHE_LINE < bytes; i++)
+        __builtin_prefetch(from + i * CACHE_LINE);
+}
+
+static void fill_batch_first(const Fill *fill, uint32_t first_row, const FillRow *sources,
+                             uint32_t count) {
+    size_t row_bytes = (size_t)fill->length * fill->place_bytes;
+    uint8_t *to = fill->to + first_row * row_bytes;
+
+    for (uint32_t r = 0; r < count; r++, to += row_bytes) {
+        const FillRow *row = sources ? &sources[r] : NULL;
+
+        if (row && r + 1 < count)
+            fill_prefetch(fill, row + 1);
+        fill_places(fill, fill_source(fill, row), row ? row->length : 0, 0, fill->length, to);
+    }
+}
+
+/* Deal `count` places out of a tile, `step` bytes apart. */
+static void fill_deal(uint8_t *to, size_t step, const uint8_t *tile, uint32_t place_bytes,
+                      uint32_t count) {
+    switch (place_bytes) {
+    case 1:
+        for (uint32_t i = 0; i < count; i++)
+            to[i * step] = tile[i];
+        break;
+    case 2:
+        for (uint32_t i = 0; i < count; i++)
+            memcpy(to + i * step, tile + 2 * i, 2);
+        break;
+    case 4:
+        for (uint32_t i = 0; i < count; i++)
+            memcpy(to + i * step, tile + 4 * i, 4);
+        break;
+    case 8:
+        for (uint32_t i = 0; i < count; i++)
+            memcpy(to + i * step, tile + 8 * i, 8);
+        break;
+    default:
+        for (uint32_t i = 0; i < count; i++)
+            memcpy(to + i * step, tile + (size_t)i * place_bytes, place_bytes);
+    }
+}
+
+static void fill_time_first(const Fill *fill, uint32_t first_row, const FillRow *sources,
+                            uint32_t count) {
+    _Alignas(CACHE_LINE) uint8_t tile[TILE_PLACES * TILE_PLACE_BYTES];
+    bool direct = fill->place_bytes > TILE_PLACE_BYTES;
+    uint32_t tile_places = direct ? 1 : TILE_PLACES;
+    size_t step = (size_t)fill->rows * fill->place_bytes;
+
+    for (uint32_t first = 0; first < fill->length; first += tile_places) {
+        uint32_t last = MIN(fill->length - first, tile_places) + first;
+
+        for (uint32_t r = 0; r < count; r++) {
+            const FillRow *row = sources ? &sources[r] : NULL;
+            const uint8_t *from = fill_source(fill, row);
+            uint32_t real = row ? row->length : 0;
+            uint8_t *to = fill->to + first * step + (size_t)(first_row + r) * fill->place_bytes;
+
+            fill_places(fill, from, real, first, last, direct ? to : tile);
+            if (!direct)
+                fill_deal(to, step, tile, fill->place_bytes, last - first);
+        }
+    }
+}
+
+/* One value, or `width` of them, for each row. */
+static void fill_sequence_column(const Fill *fill, uint32_t first_row, const FillRow *sources,
+                                 uint32_t count) {
+    uint8_t *to = fill->to + (size_t)first_row * fill->place_bytes;
+
+    if (!sources) {
+        convert_repeat(to, fill->pad_bits, fill->value_bytes, (size_t)count * fill->width);
+        return;
+    }
+    for (uint32_t r = 0; r < count; r++, to += fill->place_bytes)
+        fill->convert(
+            to, sources[r].columns[fill->column] + (size_t)sources[r].sequence * fill->from_bytes,
+            fill->width);
+}
+
+static void fill_lengths(const Fill *fill, uint32_t first_row, const FillRow *sources,
+                         uint32_t count) {
+    uint8_t *to = fill->to + (size_t)first_row * fill->value_bytes;
+
+    assert(fill->value_bytes >= 4);
+    for (uint32_t r = 0; r < count; r++)
+        convert_repeat(to + (size_t)r * fill->value_bytes, sources ? sources[r].length : 0,
+                       fill->value_bytes, 1);
+}
+
+/* `sources` NULL: empty rows. */
+static void fill_all(const TensorSet *set, const TensorLayout *layout, void *slot, uint32_t rows,
+                     uint32_t length, uint32_t first_row, const FillRow *sources, uint32_t count) {
+    assert(first_row <= rows && count <= rows - first_row);
+    for (uint32_t t = 0; t < set->count; t++) {
+        Fill fill = fill_new(set, layout, t, slot, rows, length);
+        TensorSource source = set->tensors[t].source;
+
+        if (source == TENSOR_LENGTHS)
+            fill_lengths(&fill, first_row, sources, count);
+        else if (source == TENSOR_SEQUENCE_COLUMN)
+            fill_sequence_column(&fill, first_row, sources, count);
+        else if (set->time_first)
+            fill_time_first(&fill, first_row, sources, count);
+        else
+            fill_batch_first(&fill, first_row, sources, count);
+    }
+}
+
+void fill_rows(const TensorSet *set, const TensorLayout *layout, void *slot, uint32_t rows,
+               uint32_t length, uint32_t first_row, const FillRow *sources, uint32_t count) {
+    assert(sources || count == 0);
+    if (count)
+        fill_all(set, layout, slot, rows, length, first_row, sources, count);
+}
+
+void fill_empty_rows(const TensorSet *set, const TensorLayout *layout, void *slot, uint32_t rows,
+                     uint32_t length, uint32_t first_row, uint32_t count) {
+    fill_all(set, layout, slot, rows, length, first_row, NULL, count);
+}

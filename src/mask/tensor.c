@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+#include "mask/tensor.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/arithmetic.h"
+#include "mask/convert.h"
+
+/* No slot is larger, whatever the settings multiply to. */
+#define SLOT_BYTES_MAX (UINT64_C(1) << 40)
+
+static const struct {
+    const char *name;
+    uint32_t bytes;
+} dtypes[SEQFEED_DTYPE_COUNT] = {
+    [0] = {"none", 0},
+    [SEQFEED_BOOL] = {"bool", 1},
+    [SEQFEED_UINT8] = {"uint8", 1},
+    [SEQFEED_INT32] = {"int32", 4},
+    [SEQFEED_INT64] = {"int64", 8},
+    [SEQFEED_FLOAT16] = {"float16", 2},
+    [SEQFEED_BFLOAT16] = {"bfloat16", 2},
+    [SEQFEED_FLOAT32] = {"float32", 4},
+};
+
+uint32_t tensor_dtype_bytes(uint32_t dtype) {
+    return dtype < SEQFEED_DTYPE_COUNT ? dtypes[dtype].bytes : 0;
+}
+
+const char *tensor_dtype_name(uint32_t dtype) {
+    return dtypes[dtype < SEQFEED_DTYPE_COUNT ? dtype : 0].name;
+}
+
+uint32_t tensor_dtype_parse(const char *word) {
+    for (uint32_t dtype = 1; dtype < SEQFEED_DTYPE_COUNT; dtype++)
+        if (strcmp(word, dtypes[dtype].name) == 0)
+            return dtype;
+    return 0;
+}
+
+bool tensor_dtype_allows(uint8_t element, uint32_t dtype) {
+    return convert_find(element, dtype) != NULL;
+}
+
+/* Does the tensor have a place for each token, padded ones included? */
+static bool tensor_is_padded(const TensorSpec *spec) {
+    return spec->source == TENSOR_TOKENS || spec->source == TENSOR_TOKEN_COLUMN ||
+           spec->source == TENSOR_MASK_LENGTHS;
+}
+
+/* Numbers that one token, or one row, has in the tensor. */
+static uint32_t tensor_width(const TensorSpec *spec) {
+    return spec->source == TENSOR_LENGTHS || spec->source == TENSOR_MASK_LENGTHS ? 1 : spec->width;
+}
+
+static uint64_t tensor_size(const TensorSpec *spec, uint32_t rows, uint32_t length) {
+    uint64_t places = tensor_is_padded(spec) ? (uint64_t)rows * length : rows;
+
+    return places * tensor_width(spec) * tensor_dtype_bytes(spec->dtype);
+}
+
+void tensor_layout(const TensorSet *set, uint32_t rows, uint32_t length, TensorLayout *ret_layout) {
+    uint64_t end = 0;
+
+    assert(set->count <= SEQFEED_TENSORS_MAX);
+    for (int padded = 0; padded <= 1; padded++) {
+        for (uint32_t t = 0; t < set->count; t++) {
+            if (tensor_is_padded(&set->tensors[t]) != padded)
+                continue;
+            ret_layout->offset[t] = align_up(end, SEQFEED_TENSOR_ALIGN);
+            ret_layout->size_bytes[t] = tensor_size(&set->tensors[t], rows, length);
+            end = ret_layout->offset[t] + ret_layout->size_bytes[t];
+        }
+    }
+    ret_layout->bytes = end;
+}
+
+int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
+    TensorLayout layout;
+    uint64_t sum = 0;
+
+    for (uint32_t t = 0; t < set->count; t++) {
+        const TensorSpec *spec = &set->tensors[t];
+        uint32_t length = tensor_is_padded(spec) ? set->length_max : 1;
+        uint64_t size = (uint64_t)set->rows_max * length;
+
+        if (!multiply_checked(size, (uint64_t)tensor_width(spec), &size) ||
+            !multiply_checked(size, (uint64_t)tensor_dtype_bytes(spec->dtype), &size) ||
+            !add_checked(sum, size, &sum) || sum > SLOT_BYTES_MAX)
+            return error_set(error, -EOVERFLOW,
+                             "a batch is too large: tensor %s alone needs %" PRIu32
+                             " rows x %" PRIu32 " tokens x %" PRIu32 " values x %" PRIu32
+                             " bytes; a slot may have at most 1 TiB",
+                             spec->name, set->rows_max, length, tensor_width(spec),
+                             tensor_dtype_bytes(spec->dtype));
+    }
+    /* Sizes grow with rows and with length, so the largest batch is the one with most of both. */
+    tensor_layout(set, set->rows_max, set->length_max, &layout);
+    *ret_bytes = align_up(layout.bytes, SEQFEED_PAGE);
+    return 0;
+}
+
+/* The shape, its strides and the number of dimensions. */
+static void describe_shape(const TensorSet *set, const TensorSpec *spec, uint32_t rows,
+                           uint32_t length, SeqfeedTensorRecord *record) {
+    uint32_t width = tensor_width(spec);
+    int64_t stride = 1;
+
+    if (tensor_is_padded(spec)) {
+        record->shape[record->ndim++] = set->time_first ? length : rows;
+        record->shape[record->ndim++] = set->time_first ? rows : length;
+    } else {
+        record->shape[record->ndim++] = rows;
+    }
+    if (width > 1)
+        record->shape[record->ndim++] = width;
+    for (uint32_t d = record->ndim; d-- > 0;) {
+        record->stride[d] = stride;
+        stride *= record->shape[d];
+    }
+}
+
+void tensor_describe(const TensorSet *set, uint32_t rows, uint32_t length,
+                     const TensorLayout *layout,
+                     SeqfeedTensorRecord ret_records[SEQFEED_TENSORS_MAX]) {
+    for (uint32_t t = 0; t < set->count; t++) {
+        const TensorSpec *spec = &set->tensors[t];
+        SeqfeedTensorRecord *record = &ret_records[t];
+
+        *record = (SeqfeedTensorRecord){
+            .dtype = spec->dtype,
+            .polarity = spec->polarity,
+            .side = set->side,
+            .fill = spec->source == TENSOR_LENGTHS ? 0 : spec->pad,
+            .offset = layout->offset[t],
+            .size_bytes = layout->size_bytes[t],
+        };
+        memcpy(record->name, spec->name, sizeof record->name);
+        describe_shape(set, spec, rows, length, record);
+    }
+}
