@@ -31,6 +31,7 @@ typedef struct RingWriter {
     uint64_t descriptors_offset, slots_offset, slot_bytes;
     uint32_t slot_count;
     uint64_t head, claimed, tail;
+    uint32_t bell; /* what the header's bell shows */
     RingMember members[RING_MEMBERS_MAX];
     uint32_t member_count;
 } RingWriter;
@@ -44,7 +45,8 @@ typedef struct RingOptions {
     const char *start_cursor;
 } RingOptions;
 
-/* Bytes of the whole data memfd. */
+/* Bytes of the whole data memfd; UINT64_MAX when that many cannot be. Slots are rounded up to
+ * whole pages. */
 uint64_t ring_bytes(uint32_t slot_count, uint64_t slot_bytes);
 
 /* Make, allocate, map and seal the memory (SHRINK | GROW | FUTURE_WRITE | SEAL). Blocks for the
@@ -75,7 +77,8 @@ void ring_writer_unclaim(RingWriter *writer);
 void ring_writer_publish(RingWriter *writer, const SeqfeedDescriptor *descriptor);
 
 /* Nothing to do until a member releases: ask for a byte on its socket when `released` reaches
- * `wake_at` (0: never). The caller looks once more after this (the fence is inside). */
+ * `wake_at` (0: never). The caller looks once more after this with ring_writer_accept(); the two
+ * order themselves (no fence is needed between them). */
 void ring_writer_set_wake(RingWriter *writer, uint64_t wake_at);
 
 /* Change the state and wake everybody. `text` may be NULL. */
