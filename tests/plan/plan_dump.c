@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* plan_dump: reads plans from standard input and prints their batches, so that another
+ * implementation can be compared. One plan a paragraph:
+ *
+ *   shuffle seed window strands size last tail max overflow empty    (numbers; enums as in plan.h)
+ *   epoch start world blocks
+ *   count length length ...                                          (a line for each block)
+ *
+ * Answer: "nodata STRAND", or "batches N", a line "INDEX STRAND ROWS REPEATED b,s,start,length ..."
+ * for each batch, a line "round EPOCH INDEX batch:repeated ..." for each round, and "end". */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "plan_support.h"
+
+typedef struct Question {
+    PlanSpec spec;
+    uint64_t epoch, start;
+    uint32_t world, blocks;
+} Question;
+
+static bool read_question(Question *question) {
+    PlanSpec *spec = &question->spec;
+    unsigned shuffle, last, tail, overflow, empty;
+
+    if (scanf("%u %" SCNu64 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %u %u %" SCNu32 " %u %u",
+              &shuffle, &spec->seed, &spec->window, &spec->strands, &spec->size, &last, &tail,
+              &spec->length_max, &overflow, &empty) != 10)
+        return false;
+    spec->shuffle = shuffle;
+    spec->policy = PLAN_POLICY_FIXED;
+    spec->last = last;
+    spec->tail = tail;
+    spec->overflow = overflow;
+    spec->empty = empty;
+    return scanf("%" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32, &question->epoch, &question->start,
+                 &question->world, &question->blocks) == 4;
+}
+
+static bool read_block(PlanData *data) {
+    uint32_t count, length;
+
+    plan_data_add_block(data);
+    if (scanf("%" SCNu32, &count) != 1)
+        return false;
+    data->lengths = realloc(data->lengths, (data->all + count + (size_t)1) * sizeof *data->lengths);
+    if (!data->lengths)
+        abort();
+    for (uint32_t i = 0; i < count; i++) {
+        if (scanf("%" SCNu32, &length) != 1)
+            return false;
+        plan_data_add(data, length);
+    }
+    return true;
+}
+
+static void print_batch(const Question *question, const PlanData *data, const PlanEpoch *epoch,
+                        uint64_t index) {
+    PlanBatch batch = plan_epoch_batch(&question->spec, epoch, index);
+    PlanUnit *units = plan_data_memory(batch.unit_count, sizeof *units);
+
+    if (plan_data_units(&question->spec, data, epoch, batch.strand, batch.unit_first,
+                        batch.unit_count, units) < 0)
+        abort();
+    printf("%" PRIu64 " %u %u %d", index, batch.strand, batch.rows, batch.repeated);
+    for (uint32_t i = 0; i < batch.unit_count; i++)
+        printf(" %u,%u,%u,%u", units[i].block, units[i].sequence, units[i].start, units[i].length);
+    printf("\n");
+    free(units);
+}
+
+static void print_rounds(const Question *question, uint64_t count) {
+    const PlanTail tail = question->spec.tail;
+    const uint64_t rounds = plan_round_count(tail, count, question->start, question->world);
+
+    for (uint64_t round = 0; round < rounds; round++) {
+        uint64_t epoch, index;
+
+        plan_round_cursor(tail, question->epoch, count, question->start, question->world, round,
+                          &epoch, &index);
+        printf("round %" PRIu64 " %" PRIu64, epoch, index);
+        for (uint32_t rank = 0; rank < question->world; rank++) {
+            bool repeated;
+            uint64_t batch = plan_round_batch(
+                count, question->start + round * question->world + rank, &repeated);
+
+            printf(" %" PRIu64 ":%d", batch, repeated);
+        }
+        printf("\n");
+    }
+}
+
+static void answer(const Question *question, const PlanData *data) {
+    PlanEpoch *epoch;
+    uint32_t strand;
+    int r = plan_data_epoch(&question->spec, data, question->epoch, true, &epoch, &strand);
+
+    if (r == -ENODATA) {
+        printf("nodata %u\n", strand);
+        return;
+    }
+    if (r < 0)
+        abort();
+    printf("batches %" PRIu64 "\n", epoch->batch_count);
+    for (uint64_t index = 0; index < epoch->batch_count; index++)
+        print_batch(question, data, epoch, index);
+    if (question->start < epoch->batch_count)
+        print_rounds(question, epoch->batch_count);
+    printf("end\n");
+    plan_epoch_free(epoch);
+}
+
+int main(void) {
+    Question question;
+
+    while (read_question(&question)) {
+        PlanData data;
+
+        plan_data_init(&data, question.blocks, 0);
+        for (uint32_t b = 0; b < question.blocks; b++)
+            if (!read_block(&data))
+                return EXIT_FAILURE;
+        answer(&question, &data);
+        plan_data_deinit(&data);
+    }
+    return EXIT_SUCCESS;
+}

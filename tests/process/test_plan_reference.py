@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""The planner and the reference that was written from docs/formats/plan.md alone agree on every
+batch, round and cursor of many random plans."""
+
+import os
+import pathlib
+import random
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "reference"))
+
+import plan_reference as reference  # noqa: E402
+
+BUILD = pathlib.Path(os.environ.get("SEQFEED_BUILD", ROOT / "build"))
+DUMP = BUILD / "tests" / "plan" / "plan_dump"
+
+LAST = ["keep", "drop", "pad"]
+TAIL = ["repeat", "drop"]
+OVERFLOW = ["error", "truncate_right", "truncate_left", "split", "drop"]
+EMPTY = ["keep", "drop"]
+
+
+def random_spec(dice: random.Random) -> reference.Spec:
+    return reference.Spec(
+        size=dice.choice([1, 2, 3, 5, 8, 64]),
+        max=dice.choice([1, 2, 3, 7, 20]),
+        shuffle=dice.random() < 0.8,
+        seed=dice.choice([0, 1, dice.getrandbits(64)]),
+        window=dice.choice([1, 2, 3, 10, 1000]),
+        strands=dice.choice([1, 1, 2, 3, 4, 7]),
+        last=dice.choice(LAST),
+        tail=dice.choice(TAIL),
+        overflow=dice.choice(OVERFLOW[1:]),
+        empty=dice.choice(EMPTY),
+    )
+
+
+def random_lengths(dice: random.Random, strands: int) -> list:
+    """Blocks of very different sizes, also without sequences, and runs that a rule drops whole."""
+    longest = dice.choice([0, 1, 5, 12, 40])
+    return [
+        [dice.randint(dice.choice([0, 1]), max(longest, 1)) for _ in range(dice.randint(0, 30))]
+        for _ in range(dice.randint(0, 12 * strands))
+    ]
+
+
+def question(spec, lengths, epoch, start, world) -> str:
+    head = [
+        int(spec.shuffle), spec.seed, spec.window, spec.strands, spec.size,
+        LAST.index(spec.last), TAIL.index(spec.tail), spec.max,
+        OVERFLOW.index(spec.overflow), EMPTY.index(spec.empty),
+    ]  # fmt: skip
+    lines = [head, [epoch, start, world, len(lengths)]] + [[len(b), *b] for b in lengths]
+    return "".join(" ".join(map(str, line)) + "\n" for line in lines)
+
+
+def expected(spec, lengths, epoch, start, world) -> str:
+    try:
+        batches = reference.Epoch(spec, lengths, epoch).batches
+    except reference.NoBatch as strand:
+        return f"nodata {strand}\n"
+    lines = [f"batches {len(batches)}"]
+    for b in batches:
+        units = "".join(" " + ",".join(map(str, unit)) for unit in b.units)
+        lines.append(f"{b.index} {b.strand} {b.rows} {int(b.repeated)}{units}")
+    if start < len(batches):
+        for places, cursor in reference.rounds(spec, len(batches), epoch, start, world):
+            dealt = " ".join(f"{place.batch}:{int(place.repeated)}" for place in places)
+            lines.append(f"round {cursor[0]} {cursor[1]} {dealt}")
+    return "\n".join(lines + ["end"]) + "\n"
+
+
+def answers(text: str) -> str:
+    return subprocess.run(
+        [DUMP], input=text, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+def compare(plans: list) -> None:
+    got = answers("".join(question(*plan) for plan in plans))
+    for plan in plans:
+        want = expected(*plan)
+        assert got[: len(want)] == want, plan
+        got = got[len(want) :]
+    assert got == ""
+
+
+@pytest.fixture(autouse=True)
+def built():
+    if not DUMP.exists():
+        pytest.skip(f"{DUMP} is not built")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_plans_agree(seed):
+    dice = random.Random(seed)
+    plans = []
+    for _ in range(40):
+        spec = random_spec(dice)
+        lengths = random_lengths(dice, spec.strands)
+        for epoch in (0, 1, dice.getrandbits(40)):
+            plans.append((spec, lengths, epoch, dice.randint(0, 20), dice.randint(1, 9)))
+    usable = sum(not expected(*plan).startswith("nodata") for plan in plans)
+    assert usable > len(plans) // 3
+    compare(plans)
+
+
+def test_a_larger_plan_agrees():
+    dice = random.Random("large")
+    lengths = [[dice.randint(1, 60) for _ in range(dice.randint(50, 150))] for _ in range(90)]
+    spec = reference.Spec(
+        size=16, max=32, seed=2**64 - 1, window=8, strands=3, overflow="split", tail="drop"
+    )
+    compare([(spec, lengths, epoch, 5, 4) for epoch in (0, 7, 2**32 + 7)])
+
+
+def test_the_example_of_the_document():
+    spec = reference.Spec(size=2, max=3, shuffle=False, window=1, overflow="split")
+    lengths = [[2, 3], [1], [4, 2, 5]]
+    want = (
+        "batches 4\n"
+        "0 0 2 0 0,0,0,2 0,1,2,3\n"
+        "1 0 2 0 1,0,0,1 2,0,0,3\n"
+        "2 0 2 0 2,0,3,1 2,1,4,2\n"
+        "3 0 2 0 2,2,6,3 2,2,9,2\n"
+        "round 0 3 0:0 1:0 2:0\n"
+        "round 1 0 3:0 0:1 1:1\n"
+        "end\n"
+    )
+    assert expected(spec, lengths, 0, 0, 3) == want
+    assert answers(question(spec, lengths, 0, 0, 3)) == want
+
+
+def test_a_resumed_stream_equals_the_rest_of_the_uninterrupted_one():
+    """At any cursor, with the same world: the same steps; with another: the same batches."""
+    dice = random.Random("resume")
+    lengths = [[dice.randint(0, 9) for _ in range(dice.randint(1, 9))] for _ in range(20)]
+    for tail in TAIL:
+        spec = reference.Spec(size=4, max=9, window=3, strands=2, tail=tail)
+        steps = reference.stream(spec, lengths, world=3)
+        taken = [next(steps) for _ in range(30)]
+        for i, step in enumerate(taken[:-1]):
+            again = reference.stream(spec, lengths, *step.cursor, world=3)
+            assert [next(again) for _ in range(len(taken) - i - 1)] == taken[i + 1 :]
+            single = next(reference.stream(spec, lengths, *step.cursor, world=1))
+            assert single.batches[0] == taken[i + 1].batches[0]
+
+
+def test_reference_cursors_are_read_back():
+    spec = reference.Spec(size=2, max=3, seed=5)
+    text = reference.cursor(spec, "ab" * 16, 3, 4711)
+    assert reference.cursor_position(text) == (3, 4711)
+    assert reference.cursor_position("sf1;epoch=9") == (9, 0)
+    with pytest.raises(ValueError):
+        reference.cursor_position(text.replace("4711", "4712"))
