@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: MIT
+"""What the process tests share: programs, datasets, configurations, daemons and their batches."""
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import numpy
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("SEQFEED_BUILD", ROOT / "build")).resolve()
+TOOL = BUILD / "seqfeed"
+DAEMON = BUILD / "seqfeedd"
+
+# A sanitizer makes everything slower: waits are multiplied, measurements are left out.
+SANITIZED = any(name in BUILD.name for name in ("asan", "tsan"))
+PATIENCE = 8 if SANITIZED else 1
+REPORTS = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed")
+
+DTYPES = {"bool": numpy.bool_, "uint8": numpy.uint8, "int32": numpy.int32, "int64": numpy.int64,
+          "float16": numpy.float16, "float32": numpy.float32}
+
+# The canonical example: three sequences that make one batch of three rows, padded to three tokens.
+CANONICAL = [{"tokens": [1, 2], "label": 0}, {"tokens": [3, 4, 5], "label": 1},
+             {"tokens": [6], "label": 0}]
+
+
+def require_programs():
+    missing = [str(path) for path in (TOOL, DAEMON) if not path.exists()]
+    if missing:
+        raise RuntimeError(f"not built: {', '.join(missing)} (./dev build)")
+
+
+def environment(**extra):
+    """The tests' environment without what would point to another daemon."""
+    env = {key: value for key, value in os.environ.items()
+           if key not in ("SEQFEED_SOCKET", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET", "LISTEN_FDS",
+                          "LISTEN_PID", "WATCHDOG_USEC", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")}
+    env.update({key: str(value) for key, value in extra.items() if value is not None})
+    return env
+
+
+def tool(*arguments, check=True, input=None, env=None, timeout=120, cwd=None):
+    """Run `seqfeed ARGUMENTS`; the result holds text. With check, anything but exit 0 fails."""
+    ran = subprocess.run([str(TOOL), *map(str, arguments)], input=input, text=True, cwd=cwd,
+                         capture_output=True, env=env or environment(), timeout=timeout * PATIENCE,
+                         check=False)
+    assert not REPORTS.search(ran.stderr), ran.stderr
+    if check:
+        assert ran.returncode == 0, f"seqfeed {arguments}: exit {ran.returncode}\n{ran.stderr}"
+    return ran
+
+
+# --- datasets and configurations -----------------------------------------------------------------
+
+def write_jsonl(path, rows):
+    path = pathlib.Path(path)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def pack(directory, rows, *options):
+    """A dataset of these rows (dictionaries); the input file lies beside it."""
+    directory = pathlib.Path(directory)
+    source = write_jsonl(directory.with_name(directory.name + ".jsonl"), rows)
+    tool("pack", "-o", directory, *options, source)
+    return directory
+
+
+def random_rows(count, seed=1, longest=40, vocabulary=1000, shortest=0):
+    """Rows that differ in everything, the same for a seed."""
+    draw = numpy.random.default_rng(seed)
+    lengths = draw.integers(shortest, longest + 1, count)
+    return [{"tokens": draw.integers(0, vocabulary, length).tolist(), "label": int(draw.integers(10))}
+            for length in lengths]
+
+
+def write_config(path, feeds, **top):
+    """A configuration file; `feeds` maps names to what stands under them."""
+    path = pathlib.Path(path)
+    feeds = {name: {**feed, "dataset": str(feed["dataset"])} for name, feed in feeds.items()}
+    path.write_text(yaml.safe_dump({**top, "feeds": feeds}, sort_keys=False))
+    return path
+
+
+def one_feed(path, dataset, top=None, **feed):
+    """The usual case: a feed called train."""
+    return write_config(path, {"train": {"dataset": dataset, **feed}}, **(top or {}))
+
+
+# --- daemons -------------------------------------------------------------------------------------
+
+class Daemon:
+    """A running seqfeedd on a socket of its own. Use it in `with`: leaving stops it and checks that
+    nothing of it is left."""
+
+    def __init__(self, config, sets=(), socket_path=None, wait=True, **env):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="seqfeed-"))
+        self.socket = pathlib.Path(socket_path or self.folder / "s")
+        self.log_path = self.folder / "log"
+        self.config = config
+        options = [word for item in sets for word in ("--set", item)]
+        self.command = [str(DAEMON), "--config", str(config), "--socket", str(self.socket), *options]
+        self.env = environment(**env)
+        self.process = None
+        self.start(wait)
+
+    def start(self, wait=True):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, env=self.env)
+        if wait:
+            self.wait_ready()
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def wait_ready(self, timeout=20):
+        deadline = time.monotonic() + timeout * PATIENCE
+        while not self.listens():
+            assert self.process.poll() is None, f"exit {self.process.returncode}\n{self.log}"
+            assert time.monotonic() < deadline, f"no socket after {timeout} s\n{self.log}"
+            time.sleep(0.01)
+
+    def listens(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            try:
+                probe.connect(str(self.socket))
+            except OSError:
+                return False
+        return True
+
+    def wait_log(self, pattern, timeout=10):
+        deadline = time.monotonic() + timeout * PATIENCE
+        while not re.search(pattern, self.log):
+            assert time.monotonic() < deadline, f"never logged {pattern!r}:\n{self.log}"
+            time.sleep(0.02)
+
+    def kill(self):
+        """As the machine would: nothing is cleaned up."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, expect=0, timeout=10):
+        """End it in order and look at what it leaves."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(timeout * PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still there {timeout} s after SIGTERM\n{self.log}") from None
+        assert not REPORTS.search(self.log), self.log
+        assert code == expect, f"exit {code}\n{self.log}"
+        assert not self.socket.exists(), "the socket is still there"
+        left = sorted(path.name for path in self.folder.iterdir() if path.name != "log")
+        assert left == [], f"left behind: {left}"
+
+    def remove(self):
+        if self.process and self.process.poll() is None:
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        try:
+            if kind is None and self.process.returncode is None:
+                self.stop()
+            elif kind is not None:
+                print(f"--- log of the daemon\n{self.log}")
+        finally:
+            self.remove()
+
+    # what the daemon uses
+    def status(self):
+        return json.loads(self.tool("status", "--json").stdout)
+
+    def resident_bytes(self):
+        """RssAnon + RssShmem: memory that is the daemon's own or shared with trainers."""
+        text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return sum(int(re.search(rf"{key}:\s*(\d+) kB", text).group(1)) * 1024
+                   for key in ("RssAnon", "RssShmem"))
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    # its trainers
+    def tool(self, *arguments, **options):
+        return tool(*arguments, "--socket", self.socket, **options)
+
+    def cat_arguments(self, feed="train", n=None, **options):
+        words = ["cat", feed, "--json", "--socket", self.socket]
+        words += ["-n", n] if n is not None else []
+        for name, value in options.items():
+            words += [f"--{name.replace('_', '-')}", value]
+        return list(map(str, words))
+
+    def cat(self, feed="train", n=None, check=True, **options):
+        """Batches of `seqfeed cat --json`, their tensors as numpy arrays."""
+        ran = tool(*self.cat_arguments(feed, n, **options), check=check)
+        return parse_batches(ran.stdout)
+
+    def cat_start(self, feed="train", n=None, **options):
+        """The same in the background: a process whose output cat_finish() reads."""
+        return subprocess.Popen([str(TOOL), *self.cat_arguments(feed, n, **options)], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+
+
+def cat_finish(process, timeout=60, expect=0):
+    out, said = process.communicate(timeout=timeout * PATIENCE)
+    assert not REPORTS.search(said), said
+    assert process.returncode == expect, f"exit {process.returncode}\n{said}"
+    return parse_batches(out)
+
+
+def cat_together(daemon, options):
+    """One `cat` for each dictionary of options, all at once; their batches in the same order."""
+    running = [daemon.cat_start(**each) for each in options]
+    try:
+        return [cat_finish(process) for process in running]
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+def parse_value(value):
+    return {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}.get(value, value)
+
+
+def parse_tensor(tensor):
+    dtype, shape = tensor["dtype"], tensor["shape"]
+    data = tensor["data"]
+    if dtype in ("float16", "float32", "bfloat16"):
+        data = json.loads(json.dumps(data), parse_constant=parse_value)
+    array = numpy.array(data, dtype=DTYPES.get(dtype, numpy.float32))
+    assert array.size == numpy.prod(shape, dtype=int), (shape, array.shape)
+    return array.reshape(shape)
+
+
+def parse_batches(text):
+    batches = [json.loads(line) for line in text.splitlines()]
+    for batch in batches:
+        batch["tensors"] = {name: parse_tensor(tensor) for name, tensor in batch["tensors"].items()}
+    return batches
+
+
+def padded(rows, side="right", pad=0, to=0, multiple_of=1):
+    """tokens, mask and lengths of a batch, by numpy alone: what the daemon must publish."""
+    lengths = [len(row) for row in rows]
+    length = max([to, *lengths])
+    length = -(-length // multiple_of) * multiple_of
+    tokens = numpy.full((len(rows), length), pad, numpy.int64)
+    mask = numpy.zeros((len(rows), length), numpy.bool_)
+    for number, row in enumerate(rows):
+        at = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
+        tokens[number, at] = row
+        mask[number, at] = True
+    return {"tokens": tokens, "mask": mask, "lengths": numpy.array(lengths, numpy.int64)}
+
+
+def same_tensors(one, other):
+    """Do two batches hold the same names, types, shapes and values?"""
+    return list(one) == list(other) and all(
+        one[name].dtype == other[name].dtype and numpy.array_equal(one[name], other[name])
+        for name in one)
+
+
+def same_batches(some, others):
+    """Two runs of batches are equal in all that a trainer can see, in order."""
+    assert len(some) == len(others), f"{len(some)} batches and {len(others)}"
+    for one, other in zip(some, others):
+        for key in ("epoch", "step", "cursor"):
+            assert one[key] == other[key], f"{key}: {one[key]} and {other[key]}"
+        assert same_tensors(one["tensors"], other["tensors"]), f"step {one['step']} differs"
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+def processes_with(key, value):
+    """Pids of processes that have key=value in their environment."""
+    wanted = f"{key}={value}".encode()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            with contextlib.suppress(OSError):
+                words = pathlib.Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+                state = pathlib.Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()[0]
+                if wanted in words and state != "Z":
+                    yield int(entry)
+
+
+@contextlib.contextmanager
+def nothing_left_running(timeout=3):
+    """Every process that the test starts, however deep, is gone at its end."""
+    mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    os.environ["SEQFEED_TEST_MARK"] = mark
+    try:
+        yield
+        deadline = time.monotonic() + timeout * PATIENCE
+        while list(processes_with("SEQFEED_TEST_MARK", mark)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        left = list(processes_with("SEQFEED_TEST_MARK", mark))
+    finally:
+        for pid in processes_with("SEQFEED_TEST_MARK", mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        del os.environ["SEQFEED_TEST_MARK"]
+    assert left == [], f"still running: {left}"
