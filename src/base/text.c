@@ -57,14 +57,19 @@ void text_add(Text *text, const char *format, ...) {
     va_end(again);
 }
 
-/* Bytes of the UTF-8 sequence at `at`, 0 when it is not valid (RFC 3629). */
-static size_t utf8_length(const unsigned char *at) {
-    size_t length = at[0] < 0x80                    ? 1
-                    : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
-                    : (at[0] & 0xf0) == 0xe0        ? 3
-                    : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
-                                                    : 0;
+size_t text_utf8_length(const void *bytes, size_t size) {
+    const unsigned char *at = bytes;
+    size_t length;
 
+    if (size == 0)
+        return 0;
+    length = at[0] < 0x80                    ? 1
+             : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
+             : (at[0] & 0xf0) == 0xe0        ? 3
+             : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
+                                             : 0;
+    if (length > size)
+        return 0;
     for (size_t i = 1; i < length; i++)
         if ((at[i] & 0xc0) != 0x80)
             return 0;
@@ -76,11 +81,11 @@ static size_t utf8_length(const unsigned char *at) {
 }
 
 void text_add_json(Text *text, const char *string) {
-    const unsigned char *at = (const unsigned char *)string;
+    const unsigned char *at = (const unsigned char *)string, *end = at + strlen(string);
 
     text_add_bytes(text, "\"", 1);
-    while (*at) {
-        size_t length = utf8_length(at);
+    while (at < end) {
+        size_t length = text_utf8_length(at, (size_t)(end - at));
         if (length == 0) {
             text_add_bytes(text, "\xef\xbf\xbd", 3);
             length = 1;

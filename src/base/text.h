@@ -25,6 +25,11 @@ void text_add_bytes(Text *text, const void *bytes, size_t size);
 /* `string` in double quotes, escaped as JSON wants it; invalid UTF-8 becomes U+FFFD. */
 void text_add_json(Text *text, const char *string);
 
+/* Bytes of the UTF-8 character (RFC 3629) at the start of `size` bytes; 0 when they begin with
+ * none.
+ */
+size_t text_utf8_length(const void *bytes, size_t size);
+
 /* "256KiB", "2GiB", "4096", "10MB": bytes. Powers of 1024 with "i", of 1000 without. False when it
  * is not a size or above 2^62. */
 MUST_CHECK bool text_parse_size(const char *string, uint64_t *ret_bytes);

@@ -9,7 +9,8 @@
 
 #include "base/error.h"
 
-/* Where a value stands in the file, counted from 1; line 0: not in the file, the default holds. */
+/* Where a value stands in the file, counted from 1. Line 0: not in the file; then column 0 means
+ * that the default holds, column 1 that --set gave it. */
 typedef struct SettingsPlace {
     uint32_t line, column;
 } SettingsPlace;
@@ -109,7 +110,8 @@ MUST_CHECK int settings_load(const char *path, char *const *overrides, uint32_t 
                              Settings **ret_settings, Error *error);
 void settings_free(Settings *settings); /* accepts NULL */
 
-/* Store "path:line:column: key: sentence" (without line and column when place.line is 0); returns
- * -EINVAL. For feed/, which finds what only the dataset can tell. */
+/* Store "path:line:column: key: sentence", "--set key: sentence" for a value from there, or "path:
+ * key: sentence" for a default; `key` may be NULL. Returns -EINVAL. For feed/, which finds what
+ * only the dataset can tell. */
 int settings_error(Error *error, const char *path, SettingsPlace place, const char *key,
                    const char *format, ...) PRINTF_FORMAT(5, 6);
