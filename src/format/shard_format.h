@@ -87,7 +87,8 @@ static_assert(sizeof(ShardHeader) == SHARD_HEADER_BYTES - SHARD_FRAME_HEAD,
 /* A block, decompressed: ShardBlockHeader, section table, sections. Section 0 is the lengths (u32
  * for each sequence), section 1 + c is column c. A RAGGED section begins with u32 counts, one a
  * sequence, its values follow at the next multiple of 8. Sections start at multiples of
- * SHARD_SECTION_ALIGN in order, without gaps but the zero padding; `bytes` does not count it. */
+ * SHARD_SECTION_ALIGN in order, without gaps but the zero padding; `bytes` does not count it. The
+ * last section is padded as well, so raw_bytes is a multiple of SHARD_SECTION_ALIGN. */
 typedef struct ShardBlockHeader {
     char magic[4];
     uint32_t header_bytes; /* header and table, rounded up to SHARD_SECTION_ALIGN: where section 0
@@ -132,7 +133,8 @@ typedef struct ShardIndex {
     uint64_t lengths_bytes;
     uint32_t column_count;
     uint32_t arrays_crc32c; /* of the bytes between this struct and lengths_offset */
-    uint8_t reserved[140];
+    uint32_t seek_crc32c;   /* of the whole seek table frame */
+    uint8_t reserved[136];
     uint32_t crc32c; /* of the 252 bytes before it */
 } ShardIndex;
 static_assert(sizeof(ShardIndex) == 256, "part of the file format");

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+#include "shard/catalog.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arithmetic.h"
+#include "base/bytes.h"
+#include "base/file.h"
+#include "shard/block_codec.h"
+#include "shard/dataset_id.h"
+#include "shard/manifest.h"
+#include "shard/shard_file.h"
+#include "shard/shard_match.h"
+
+/* How to go on when a dataset is damaged; appended to what is wrong. */
+#define ADVICE "run 'seqfeed verify %s' to see all damage; 'seqfeed salvage' keeps what is left"
+
+static void catalog_cleanup(Catalog **catalog) {
+    catalog_free(*catalog);
+}
+
+static void id_cleanup(DatasetId **id) {
+    dataset_id_free(*id);
+}
+
+void catalog_free(Catalog *catalog) {
+    if (!catalog)
+        return;
+    for (uint32_t s = 0; s < catalog->shard_count; s++) {
+        file_close(&catalog->shards[s].fd);
+        free(catalog->shards[s].path);
+    }
+    for (uint32_t i = 0; catalog->label_names && i < catalog->label_count; i++)
+        free(catalog->label_names[i]);
+    free(catalog->label_names);
+    free(catalog->shards);
+    free(catalog->columns);
+    free(catalog->blocks);
+    free(catalog->block_sequences);
+    free(catalog->block_tokens);
+    free(catalog->path);
+    free(catalog);
+}
+
+int catalog_find_column(const Catalog *catalog, const char *name) {
+    for (uint32_t c = 0; c < catalog->column_count; c++)
+        if (strcmp(catalog->columns[c].name, name) == 0)
+            return (int)c;
+    return -1;
+}
+
+static int out_of_memory(const Catalog *catalog, Error *error) {
+    return error_set(error, -ENOMEM, "out of memory for the index of %s", catalog->path);
+}
+
+/* Everything that the manifest alone settles; label names move over. */
+static int take_manifest(Catalog *catalog, Manifest *manifest, Error *error) {
+    uint64_t blocks = 0;
+
+    memcpy(catalog->id, manifest->id, sizeof catalog->id);
+    catalog->has_pad_id = manifest->has_pad_id;
+    catalog->pad_id = manifest->pad_id;
+    catalog->label_names = manifest->label_names;
+    catalog->label_count = manifest->label_count;
+    manifest->label_names = NULL;
+    for (uint32_t s = 0; s < manifest->shard_count; s++)
+        blocks += manifest->shards[s].blocks;
+    if (blocks > UINT32_MAX)
+        return error_set(error, -EFBIG, "%s has more than 2^32 blocks", catalog->path);
+    catalog->columns = calloc(manifest->column_count, sizeof *catalog->columns);
+    catalog->shards = calloc(manifest->shard_count, sizeof *catalog->shards);
+    if (!catalog->columns || !catalog->shards)
+        return out_of_memory(catalog, error);
+    catalog->column_count = manifest->column_count;
+    for (uint32_t c = 0; c < catalog->column_count; c++) {
+        CatalogColumn *column = &catalog->columns[c];
+        memcpy(column->name, manifest->columns[c].name, sizeof column->name);
+        column->kind = manifest->columns[c].kind;
+        column->type = manifest->columns[c].type;
+        column->width = manifest->columns[c].width;
+    }
+    return 0;
+}
+
+/* Room for the blocks of one more shard. It grows with what the opened files justify, not with what
+ * the manifest claims. */
+static int grow_blocks(Catalog *catalog, uint32_t more) {
+    size_t count = (size_t)catalog->block_count + more;
+    CatalogBlock *blocks = realloc(catalog->blocks, count * sizeof *blocks);
+    uint32_t *sequences, *tokens;
+
+    if (!blocks)
+        return -ENOMEM;
+    catalog->blocks = blocks;
+    sequences = realloc(catalog->block_sequences, count * sizeof *sequences);
+    if (!sequences)
+        return -ENOMEM;
+    catalog->block_sequences = sequences;
+    tokens = realloc(catalog->block_tokens, count * sizeof *tokens);
+    if (!tokens)
+        return -ENOMEM;
+    catalog->block_tokens = tokens;
+    return 0;
+}
+
+static void add_blocks(Catalog *catalog, const ShardFile *file, uint32_t shard) {
+    uint64_t offset = SHARD_HEADER_BYTES, lengths = file->lengths_offset, first_sequence = 0;
+
+    for (uint32_t b = 0; b < file->index.block_count; b++) {
+        const ShardIndexBlock *from = &file->blocks[b];
+        uint32_t at = catalog->block_count++;
+        catalog->blocks[at] = (CatalogBlock){
+            .offset = offset,
+            .lengths_offset = lengths,
+            .first_sequence = first_sequence,
+            .shard = shard,
+            .compressed_bytes = from->compressed_bytes,
+            .raw_bytes = from->raw_bytes,
+            .crc32c = from->crc32c,
+            .lengths_crc32c = from->lengths_crc32c,
+            .length_max = from->length_max & ((1u << 29) - 1),
+            .lengths_width = from->lengths_width & 7,
+        };
+        catalog->block_sequences[at] = from->sequences;
+        catalog->block_tokens[at] = from->tokens;
+        catalog->block_sequences_max = MAX(catalog->block_sequences_max, from->sequences);
+        offset += from->compressed_bytes;
+        lengths += shard_file_lengths_bytes(from);
+        first_sequence += from->sequences;
+    }
+}
+
+static int add_shard(Catalog *catalog, ShardFile *file, const char *path, Error *error) {
+    CatalogShard *shard = &catalog->shards[catalog->shard_count];
+    const ShardIndex *index = &file->index;
+    bool first = catalog->shard_count == 0;
+
+    *shard = (CatalogShard){
+        .path = strdup(path),
+        .fd = FILE_NONE,
+        .file_bytes = file->file_bytes,
+        .sequences = index->sequences,
+        .tokens = index->tokens,
+        .first_block = catalog->block_count,
+        .block_count = index->block_count,
+    };
+    if (!shard->path || grow_blocks(catalog, index->block_count) < 0) {
+        free(shard->path);
+        return out_of_memory(catalog, error);
+    }
+    add_blocks(catalog, file, catalog->shard_count);
+    shard->fd = file->fd;
+    file->fd = FILE_NONE;
+    catalog->shard_count++;
+    catalog->sequences += index->sequences;
+    catalog->tokens += index->tokens;
+    catalog->raw_bytes += index->raw_bytes;
+    catalog->file_bytes += file->file_bytes;
+    catalog->block_raw_max = MAX(catalog->block_raw_max, index->block_raw_max);
+    catalog->block_compressed_max = MAX(catalog->block_compressed_max, index->block_compressed_max);
+    catalog->block_target = MAX(catalog->block_target, file->header.block_target);
+    catalog->length_min = first ? index->length_min : MIN(catalog->length_min, index->length_min);
+    catalog->length_max = MAX(catalog->length_max, index->length_max);
+    for (uint32_t c = 0; c < catalog->column_count; c++) {
+        catalog->columns[c].values += file->columns[c].values;
+        catalog->columns[c].count_max = MAX(catalog->columns[c].count_max,
+                                            file->columns[c].count_max);
+    }
+    return 0;
+}
+
+static int open_shard(Catalog *catalog, int dir_fd, const Manifest *manifest, uint32_t s,
+                      DatasetId *id, Error *error) {
+    CLEANUP(shard_file_close) ShardFile file = SHARD_FILE_NONE;
+    CLEANUP(text_deinit) Text shown = {0};
+    const ManifestShard *entry = &manifest->shards[s];
+    int r;
+
+    text_add(&shown, "%s/%s", catalog->path, entry->path);
+    if (shown.failed)
+        return out_of_memory(catalog, error);
+    r = shard_file_open(dir_fd, entry->path, shown.bytes, &file, error);
+    if (r < 0)
+        return r;
+    r = shard_match_manifest(&file, manifest, s, error);
+    if (r < 0)
+        return r;
+    dataset_id_add_shard(id, &file.index, file.blocks);
+    return add_shard(catalog, &file, entry->path, error);
+}
+
+static int open_shards(Catalog *catalog, int dir_fd, const Manifest *manifest, Error *error) {
+    CLEANUP(id_cleanup) DatasetId *id = NULL;
+    uint8_t digest[MANIFEST_ID_BYTES];
+    int r;
+
+    if (dataset_id_new(manifest->columns, manifest->column_count, &id) < 0)
+        return out_of_memory(catalog, error);
+    for (uint32_t s = 0; s < manifest->shard_count; s++) {
+        r = open_shard(catalog, dir_fd, manifest, s, id, error);
+        if (r < 0)
+            return r;
+    }
+    dataset_id_digest(id, digest);
+    if (memcmp(digest, manifest->id, sizeof digest) != 0)
+        return error_set(error, -EBADMSG, "%s/%s is damaged: its id is not that of its shards",
+                         catalog->path, MANIFEST_NAME);
+    return 0;
+}
+
+static int open_directory(const char *path, int *ret_fd, Error *error) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0 && errno == ENOTDIR)
+        return error_set(error, -ENOTDIR,
+                         "%s is not a directory: a dataset is the directory that 'seqfeed pack -o "
+                         "DIR' makes",
+                         path);
+    if (fd < 0)
+        return error_set(error, -errno, "cannot open dataset %s: %s", path, strerror(errno));
+    *ret_fd = fd;
+    return 0;
+}
+
+static int open_checked(Catalog *catalog, int dir_fd, Error *error) {
+    CLEANUP(manifest_deinit) Manifest manifest = {0};
+    CLEANUP(text_deinit) Text shown = {0};
+    int r;
+
+    text_add(&shown, "%s/%s", catalog->path, MANIFEST_NAME);
+    if (shown.failed)
+        return out_of_memory(catalog, error);
+    r = manifest_load(dir_fd, shown.bytes, &manifest, error);
+    if (r == -ENOENT)
+        return error_set(error, -ENOENT,
+                         "%s is not a dataset: it has no %s; make one with "
+                         "'seqfeed pack -o DIR INPUT'",
+                         catalog->path, MANIFEST_NAME);
+    if (r < 0)
+        return r;
+    r = take_manifest(catalog, &manifest, error);
+    return r < 0 ? r : open_shards(catalog, dir_fd, &manifest, error);
+}
+
+int catalog_open(const char *path, Catalog **ret_catalog, Error *error) {
+    CLEANUP(catalog_cleanup) Catalog *catalog = calloc(1, sizeof *catalog);
+    CLEANUP(file_close) int dir_fd = FILE_NONE;
+    int r;
+
+    assert(path && ret_catalog);
+    if (catalog)
+        catalog->path = strdup(path);
+    if (!catalog || !catalog->path)
+        return error_set(error, -ENOMEM, "out of memory");
+    r = open_directory(path, &dir_fd, error);
+    if (r < 0)
+        return r;
+    r = open_checked(catalog, dir_fd, error);
+    if (r == -EBADMSG && error) {
+        size_t length = strlen(error->text);
+        CLEANUP(text_deinit) Text advice = {0};
+        text_add(&advice, "; " ADVICE, path);
+        if (!advice.failed && length + advice.size < sizeof error->text)
+            memcpy(error->text + length, advice.bytes, advice.size + 1);
+    }
+    if (r < 0)
+        return r;
+    *ret_catalog = catalog;
+    catalog = NULL;
+    return 0;
+}
+
+static ShardIndexBlock lengths_entry(const Catalog *catalog, uint32_t block) {
+    const CatalogBlock *from = &catalog->blocks[block];
+
+    return (ShardIndexBlock){
+        .sequences = catalog->block_sequences[block],
+        .tokens = catalog->block_tokens[block],
+        .lengths_crc32c = from->lengths_crc32c,
+        .length_max = from->length_max,
+        .lengths_width = from->lengths_width,
+    };
+}
+
+int catalog_unpack_lengths(const Catalog *catalog, uint32_t block, const void *packed,
+                           uint32_t *ret_lengths, Error *error) {
+    const CatalogBlock *from = &catalog->blocks[block];
+    const CatalogShard *shard = &catalog->shards[from->shard];
+    ShardIndexBlock entry = lengths_entry(catalog, block);
+
+    if (shard_file_unpack_lengths(&entry, packed, ret_lengths) < 0)
+        return error_set(error, -EBADMSG,
+                         "%s/%s: the lengths of block %u at offset %llu are damaged; " ADVICE,
+                         catalog->path, shard->path, block - shard->first_block,
+                         (unsigned long long)from->lengths_offset, catalog->path);
+    return 0;
+}
+
+int catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t *ret_lengths,
+                         Error *error) {
+    CLEANUP(buffer_deinit) Buffer packed = {0};
+    const CatalogBlock *from = &catalog->blocks[block];
+    ShardIndexBlock entry = lengths_entry(catalog, block);
+    size_t size = shard_file_lengths_bytes(&entry);
+    int r;
+
+    assert(block < catalog->block_count);
+    if (buffer_reserve(&packed, size) < 0)
+        return error_set(error, -ENOMEM, "out of memory for the lengths of %s", catalog->path);
+    r = file_read_at(catalog->shards[from->shard].fd, packed.bytes, size, from->lengths_offset);
+    if (r < 0)
+        return error_set(error, r, "cannot read the lengths of block %u of %s/%s: %s",
+                         block - catalog->shards[from->shard].first_block, catalog->path,
+                         catalog->shards[from->shard].path,
+                         r == -ENODATA ? "the file has become shorter" : strerror(-r));
+    return catalog_unpack_lengths(catalog, block, packed.bytes, ret_lengths, error);
+}
+
+static int block_damaged(const Catalog *catalog, uint32_t block, const char *what, Error *error) {
+    const CatalogBlock *entry = &catalog->blocks[block];
+    const CatalogShard *shard = &catalog->shards[entry->shard];
+
+    return error_set(error, -EBADMSG, "%s/%s: block %u at offset %llu is damaged: %s; " ADVICE,
+                     catalog->path, shard->path, block - shard->first_block,
+                     (unsigned long long)entry->offset, what, catalog->path);
+}
+
+static bool facts_fit(const Catalog *catalog, uint32_t block, const BlockFacts *facts) {
+    const CatalogBlock *entry = &catalog->blocks[block];
+
+    return facts->block == block - catalog->shards[entry->shard].first_block &&
+           facts->first_sequence == entry->first_sequence &&
+           facts->sequences == catalog->block_sequences[block] &&
+           facts->tokens == catalog->block_tokens[block] && facts->length_max == entry->length_max;
+}
+
+int block_decode(BlockDecoder *decoder, const Catalog *catalog, uint32_t block,
+                 const void *compressed, void *raw, size_t raw_capacity, BlockView *ret_view,
+                 Error *error) {
+    const CatalogBlock *entry = &catalog->blocks[block];
+    BlockLayout layout;
+    BlockFacts facts;
+    BlockView view;
+    const char *wrong;
+
+    assert(block < catalog->block_count);
+    assert(raw_capacity >= entry->raw_bytes);
+    (void)raw_capacity;
+    if (bytes_crc32c(0, compressed, entry->compressed_bytes) != entry->crc32c)
+        return block_damaged(catalog, block, "its checksum does not match", error);
+    block_layout_init_catalog(&layout, catalog);
+    wrong = block_codec_decode(decoder, &layout, compressed, entry->compressed_bytes, raw,
+                               entry->raw_bytes, &facts, &view);
+    if (wrong)
+        return block_damaged(catalog, block, wrong, error);
+    if (!facts_fit(catalog, block, &facts))
+        return block_damaged(catalog, block, "it is not the block that the index describes", error);
+    *ret_view = view;
+    return 0;
+}
+
+void block_view(const Catalog *catalog, uint32_t block, const void *raw, BlockView *ret_view) {
+    BlockLayout layout;
+
+    assert(block < catalog->block_count);
+    block_layout_init_catalog(&layout, catalog);
+    block_layout_view(&layout, raw, ret_view);
+}

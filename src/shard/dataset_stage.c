@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/* A dataset appears by one rename. When its directory is absent, a sibling with a temporary name is
+ * filled and renamed. When it is there and empty (perhaps a mount point, which cannot be renamed),
+ * the temporary directory is made inside and its files move up, dataset.json last: without it
+ * there is no dataset. When a dataset is to be replaced, old and new change places at once. */
+#include "shard/dataset_stage.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "shard/manifest.h"
+
+enum { TEMPORARY_TRIES = 100 };
+
+static bool is_dot(const char *name) {
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* Names that pack makes: nothing else is ever removed from a directory that is replaced. */
+static bool is_dataset_file(const char *name) {
+    size_t length = strlen(name);
+
+    return strcmp(name, MANIFEST_NAME) == 0 || (strncmp(name, "shard-", 6) == 0 && length > 10 &&
+                                                strcmp(name + length - 4, ".zst") == 0);
+}
+
+typedef struct Listing {
+    uint32_t files; /* of a dataset */
+    bool has_manifest;
+    bool has_others;
+} Listing;
+
+static int list_directory(const char *path, Listing *ret_listing) {
+    Listing listing = {0};
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+
+    if (!directory)
+        return -errno;
+    while ((entry = readdir(directory))) {
+        if (is_dot(entry->d_name))
+            continue;
+        if (is_dataset_file(entry->d_name))
+            listing.files++;
+        else
+            listing.has_others = true;
+        if (strcmp(entry->d_name, MANIFEST_NAME) == 0)
+            listing.has_manifest = true;
+    }
+    closedir(directory);
+    *ret_listing = listing;
+    return 0;
+}
+
+/* Remove a directory without subdirectories. */
+static void remove_flat(const char *path) {
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+
+    if (!directory)
+        return;
+    while ((entry = readdir(directory)))
+        if (!is_dot(entry->d_name))
+            (void)unlinkat(dirfd(directory), entry->d_name, 0);
+    closedir(directory);
+    (void)rmdir(path);
+}
+
+static int look_at_target(DatasetStage *stage, bool force, Error *error) {
+    Listing listing;
+    int r = list_directory(stage->path, &listing);
+
+    if (r == -ENOENT)
+        return 0;
+    if (r == -ENOTDIR)
+        return error_set(error, -EEXIST, "%s is a file: give a directory that is absent or empty",
+                         stage->path);
+    if (r < 0)
+        return error_set(error, r, "cannot look into %s: %s", stage->path, strerror(-r));
+    if (listing.files == 0 && !listing.has_others) {
+        stage->inside = true;
+        return 0;
+    }
+    if (!force)
+        return error_set(error, -EEXIST, "%s is not empty: choose another directory%s", stage->path,
+                         listing.has_manifest ? " or replace the dataset with --force" : "");
+    if (listing.has_others || !listing.has_manifest)
+        return error_set(error, -EEXIST,
+                         "%s holds more than a dataset and is not replaced: choose another "
+                         "directory",
+                         stage->path);
+    stage->replace = true;
+    return 0;
+}
+
+static int make_temporary(DatasetStage *stage, Error *error) {
+    int r = 0;
+
+    for (int i = 0; i < TEMPORARY_TRIES; i++) {
+        char *name = NULL;
+        if (asprintf(&name, stage->inside ? "%s/.tmp-%ld-%d" : "%s.tmp-%ld-%d", stage->path,
+                     (long)getpid(), i) < 0)
+            return error_set(error, -ENOMEM, "out of memory");
+        if (mkdir(name, 0777) == 0) {
+            stage->temporary = name;
+            stage->dir_fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+            return stage->dir_fd >= 0
+                       ? 0
+                       : error_set(error, -errno, "cannot open %s: %s", name, strerror(errno));
+        }
+        r = -errno;
+        free(name);
+        if (r != -EEXIST)
+            break;
+    }
+    return error_set(error, r, "cannot make a directory for %s: %s", stage->path, strerror(-r));
+}
+
+static void strip_slashes(char *path) {
+    size_t length = strlen(path);
+
+    while (length > 1 && path[length - 1] == '/')
+        path[--length] = '\0';
+}
+
+int dataset_stage_open(const char *path, bool force, DatasetStage *ret_stage, Error *error) {
+    CLEANUP(dataset_stage_deinit) DatasetStage stage = DATASET_STAGE_NONE;
+    int r;
+
+    /* Names like "." have no siblings; the real path has. */
+    stage.path = realpath(path, NULL);
+    if (!stage.path)
+        stage.path = strdup(path);
+    if (!stage.path)
+        return error_set(error, -ENOMEM, "out of memory");
+    strip_slashes(stage.path);
+    r = look_at_target(&stage, force, error);
+    if (r < 0)
+        return r;
+    r = make_temporary(&stage, error);
+    if (r < 0)
+        return r;
+    *ret_stage = stage;
+    stage = DATASET_STAGE_NONE;
+    return 0;
+}
+
+int dataset_stage_create(const DatasetStage *stage, const char *name, int *ret_fd, Error *error) {
+    int fd = openat(stage->dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+
+    if (fd < 0)
+        return error_set(error, -errno, "cannot create %s/%s: %s", stage->temporary, name,
+                         strerror(errno));
+    *ret_fd = fd;
+    return 0;
+}
+
+int dataset_stage_write(const DatasetStage *stage, const char *name, const void *bytes, size_t size,
+                        Error *error) {
+    CLEANUP(file_close) int fd = FILE_NONE;
+    int r = dataset_stage_create(stage, name, &fd, error);
+
+    if (r < 0)
+        return r;
+    r = file_write(fd, bytes, size);
+    if (r == 0 && fsync(fd) < 0)
+        r = -errno;
+    if (r < 0)
+        return error_set(error, r, "cannot write %s/%s: %s", stage->path, name, strerror(-r));
+    return 0;
+}
+
+/* Move every file of the temporary directory one up; the manifest last. Undone on failure. */
+static int move_up(const DatasetStage *stage, int to_fd) {
+    DIR *directory = opendir(stage->temporary);
+    struct dirent *entry;
+    int r = directory ? 0 : -errno;
+
+    while (r == 0 && (entry = readdir(directory)))
+        if (!is_dot(entry->d_name) && strcmp(entry->d_name, MANIFEST_NAME) != 0 &&
+            renameat(stage->dir_fd, entry->d_name, to_fd, entry->d_name) < 0)
+            r = -errno;
+    if (r == 0 && fsync(to_fd) < 0)
+        r = -errno;
+    if (r == 0 && renameat(stage->dir_fd, MANIFEST_NAME, to_fd, MANIFEST_NAME) < 0)
+        r = -errno;
+    if (r == 0 && fsync(to_fd) < 0)
+        r = -errno;
+    if (directory)
+        closedir(directory);
+    return r;
+}
+
+static int commit_inside(DatasetStage *stage) {
+    CLEANUP(file_close) int to_fd = open(stage->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    Listing listing;
+    int r = to_fd < 0 ? -errno : list_directory(stage->path, &listing);
+
+    if (r == 0 && listing.files > 0)
+        r = -ENOTEMPTY; /* somebody else was faster */
+    if (r < 0)
+        return r;
+    r = move_up(stage, to_fd);
+    if (r < 0) {
+        DIR *directory = opendir(stage->path);
+        struct dirent *entry;
+        while (directory && (entry = readdir(directory)))
+            if (is_dataset_file(entry->d_name))
+                (void)unlinkat(to_fd, entry->d_name, 0);
+        if (directory)
+            closedir(directory);
+    }
+    return r;
+}
+
+static int exchange(const DatasetStage *stage) {
+    CLEANUP(text_deinit) Text old = {0};
+
+    if (renameat2(AT_FDCWD, stage->temporary, AT_FDCWD, stage->path, RENAME_EXCHANGE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    /* This file system cannot exchange: two renames, the old one kept until the new one is there.
+     */
+    text_add(&old, "%s.old", stage->temporary);
+    if (old.failed)
+        return -ENOMEM;
+    if (rename(stage->path, old.bytes) < 0)
+        return -errno;
+    if (rename(stage->temporary, stage->path) < 0) {
+        int r = -errno;
+        (void)rename(old.bytes, stage->path);
+        return r;
+    }
+    (void)rename(old.bytes, stage->temporary);
+    return 0;
+}
+
+static int sync_parent(const char *path) {
+    char *copy = strdup(path);
+    int r = copy ? file_sync_dir(dirname(copy)) : -ENOMEM;
+
+    free(copy);
+    return r;
+}
+
+int dataset_stage_commit(DatasetStage *stage, Error *error) {
+    int r = fsync(stage->dir_fd) < 0 ? -errno : 0;
+
+    if (r == 0 && stage->inside)
+        r = commit_inside(stage);
+    else if (r == 0 && stage->replace)
+        r = exchange(stage);
+    else if (r == 0 && rename(stage->temporary, stage->path) < 0)
+        r = -errno;
+    if (r < 0)
+        return error_set(error, r, "cannot give %s its name: %s", stage->path, strerror(-r));
+    if (stage->inside || stage->replace) {
+        remove_flat(stage->temporary);
+    }
+    free(stage->temporary);
+    stage->temporary = NULL;
+    r = stage->inside ? 0 : sync_parent(stage->path);
+    if (r < 0)
+        return error_set(error, r, "cannot bring %s to disk: %s", stage->path, strerror(-r));
+    return 0;
+}
+
+void dataset_stage_deinit(DatasetStage *stage) {
+    file_close(&stage->dir_fd);
+    if (stage->temporary)
+        remove_flat(stage->temporary);
+    free(stage->temporary);
+    free(stage->path);
+    *stage = DATASET_STAGE_NONE;
+}
