@@ -84,7 +84,9 @@ typedef enum PipelineEventKind {
                               running stream's rings are already in state FAILED */
     PIPELINE_EVENT_JOINED, /* `token`: member `member` of `ring` from `first` on; code < 0: refused
                             */
-    PIPELINE_EVENT_VIOLATION, /* member `member` of `ring` wrote what it must not: disconnect it */
+    PIPELINE_EVENT_VIOLATION, /* member `member` of `ring` wrote what it must not. It has left the
+                                 ring already (no stream_leave(): its number may be another's by
+                                 then); disconnect it */
     PIPELINE_EVENT_CLOSED     /* last member left; nothing is in flight any more */
 } PipelineEventKind;
 
@@ -127,7 +129,8 @@ typedef struct StreamStatus {
 } StreamStatus;
 void stream_status(const Stream *stream, StreamStatus *ret_status);
 void stream_ring_status(const Stream *stream, uint32_t ring, StreamRingStatus *ret_status);
-/* [control] Batches published to this member that it has not released yet; 0 for a member that left. */
+/* [control] Batches published to this member that it has not released yet; 0 for a member that
+ * left. */
 uint64_t stream_member_behind(const Stream *stream, uint32_t ring, uint32_t member);
 
 typedef struct PipelineStatus {

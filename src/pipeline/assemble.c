@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/* What workers do for a stream: plan a window, decode a block, copy rows of a window into a slot.
+ * None of these holds the baton; each tells what it has finished by an atomic and wakes the stream.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "mask/fill.h"
+#include "pipeline/pipeline_internal.h"
+#include "pipeline/stream.h"
+
+/* Scratch of at least `need` items, its old content lost. NULL: no memory. */
+static void *scratch(void *memory, size_t *capacity, size_t need, size_t item_bytes) {
+    if (need <= *capacity)
+        return memory;
+    free(memory);
+    memory = malloc(need * item_bytes);
+    *capacity = memory ? need : 0;
+    return memory;
+}
+
+static int window_unpack(Window *window, uint32_t *lengths, uint32_t *block_sequences,
+                         Error *error) {
+    const Catalog *catalog = window->stream->feed->catalog;
+    const uint8_t *packed = window->packed;
+
+    for (uint32_t i = 0; i < window->block_count; i++) {
+        uint32_t block = window->blocks[i].block;
+        int r = catalog_unpack_lengths(catalog, block, packed, lengths, error);
+        if (r < 0)
+            return r;
+        block_sequences[i] = catalog->block_sequences[block];
+        lengths += block_sequences[i];
+        packed += (size_t)block_sequences[i] * catalog->blocks[block].lengths_width;
+    }
+    return 0;
+}
+
+static int window_make_units(Window *window, PipelineWorker *worker, Error *error) {
+    const Stream *stream = window->stream;
+    const PlanWindow *plan =
+        &window->epoch->plan->strands[window->strand->number].windows[window->number];
+    size_t need = plan->sequences + window->block_count;
+    uint32_t *block_sequences;
+    int r;
+
+    worker->lengths = scratch(worker->lengths, &worker->lengths_capacity, need, sizeof(uint32_t));
+    if (!worker->lengths)
+        return error_set(error, -ENOMEM, "no memory to plan a window of %zu sequences", need);
+    block_sequences = worker->lengths + plan->sequences;
+    r = window_unpack(window, worker->lengths, block_sequences, error);
+    if (r < 0)
+        return r;
+    r = plan_window_units_make(&stream->plan, window->epoch->plan, window->strand->number,
+                               window->number, worker->lengths, block_sequences, window->units);
+    if (r < 0)
+        return error_set(error, r,
+                         "%s: the lengths in the index are not those that were counted: "
+                         "the dataset has changed; run 'seqfeed verify' and restart the daemon",
+                         stream->feed->catalog->path);
+    return 0;
+}
+
+void window_plan_run(Task *task, void *context) {
+    Window *window = (Window *)((char *)task - offsetof(Window, plan));
+    Stream *stream = window->stream;
+    Error error;
+
+    if (window_make_units(window, context, &error) < 0) {
+        stream_fail(stream, &error);
+    } else {
+        window->blocks_needed = strand_mark_needed(stream, window);
+        atomic_store(&window->blocks_left, window->blocks_needed);
+        atomic_store_explicit(&window->planned, true, memory_order_release);
+    }
+    stream_end(stream);
+}
+
+/* The planner went by the index, the copy will go by the block: they must tell the same lengths. */
+static bool lengths_agree(const Window *window, uint32_t index, const BlockView *view) {
+    const Catalog *catalog = window->stream->feed->catalog;
+    const WindowBlock *block = &window->blocks[index];
+    uint32_t width = catalog->blocks[block->block].lengths_width;
+    const uint8_t *packed = block->lengths;
+
+    for (uint32_t i = 0; i < view->sequences; i++, packed += width) {
+        uint32_t length = width == 1   ? *packed
+                          : width == 2 ? bytes_get_u16(packed)
+                                       : bytes_get_u32(packed);
+        if (length != bytes_get_u32(&view->lengths[i]))
+            return false;
+    }
+    return true;
+}
+
+void window_decode_run(Task *task, void *context) {
+    WindowBlock *block = (WindowBlock *)((char *)task - offsetof(WindowBlock, decode));
+    PipelineWorker *worker = context;
+    Window *window = block->window;
+    Stream *stream = window->stream;
+    const Catalog *catalog = stream->feed->catalog;
+    uint32_t index = (uint32_t)(block - window->blocks);
+    BlockView view;
+    Error error;
+    int r;
+
+    r = block_decode(worker->decoder, catalog, block->block, block->read.memory, block->raw,
+                     block->raw_size, &view, &error);
+    if (r == 0 && !lengths_agree(window, index, &view))
+        r = error_set(&error, -EBADMSG,
+                      "%s/%s: block %u holds other lengths than the index says; "
+                      "run 'seqfeed verify %s'",
+                      catalog->path, catalog->shards[catalog->blocks[block->block].shard].path,
+                      block->block, catalog->path);
+    if (r < 0) {
+        stream_fail(stream, &error);
+    } else {
+        for (uint32_t c = 0; c < catalog->column_count; c++)
+            window->columns[(size_t)index * catalog->column_count + c] = view.columns[c];
+        atomic_fetch_add_explicit(&stream->blocks_decoded, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&stream->pipeline->blocks_decoded, 1, memory_order_relaxed);
+        atomic_store(&block->stage, BLOCK_DECODED);
+        atomic_fetch_sub_explicit(&window->blocks_left, 1, memory_order_release);
+    }
+    atomic_fetch_sub(&stream->decodes_in_flight, 1);
+    stream_end(stream);
+}
+
+void assemble_piece_run(Task *task, void *context) {
+    SlotPiece *piece = (SlotPiece *)((char *)task - offsetof(SlotPiece, task));
+    PipelineWorker *worker = context;
+    SlotJob *job = piece->job;
+    Window *window = piece->window;
+    Stream *stream = window->stream;
+    const TensorSet *tensors = &stream->feed->tensors;
+    size_t columns = stream->feed->catalog->column_count;
+    bool last_piece = piece == &job->pieces[job->piece_count - 1];
+    Error error;
+
+    worker->rows = scratch(worker->rows, &worker->rows_capacity, piece->count, sizeof(FillRow));
+    if (!worker->rows) {
+        error_set(&error, -ENOMEM, "no memory for a batch of %u rows", piece->count);
+        stream_fail(stream, &error);
+        stream_end(stream);
+        return;
+    }
+    for (uint32_t i = 0; i < piece->count; i++) {
+        const PlanUnit *unit = &window->units[piece->unit + i];
+        worker->rows[i] = (FillRow){.columns = window->columns + unit->block * columns,
+                                    .sequence = unit->sequence,
+                                    .start = unit->start,
+                                    .length = unit->length};
+    }
+    fill_rows(tensors, &job->layout, job->memory, job->rows, job->length, piece->row_first,
+              worker->rows, piece->count);
+    if (last_piece && job->rows > job->rows_real)
+        fill_empty_rows(tensors, &job->layout, job->memory, job->rows, job->length, job->rows_real,
+                        job->rows - job->rows_real);
+    atomic_fetch_sub_explicit(&window->rows_left, piece->count, memory_order_release);
+    atomic_fetch_sub_explicit(&job->pieces_left, 1, memory_order_release);
+    stream_end(stream);
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* Accounting. Every block here is borrowed from the budget, but for pinned ones that a reservation
+ * has claimed back: a stream that pins a block does not use the buffer which it has reserved for
+ * it, so such a block is charged to that reservation ("disowned") and freed when it is unpinned.
+ * Thus a reservation gets its memory at once, although a window is being copied from. */
+#include "pipeline/block_cache.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUCKETS_MIN = 1024 };
+
+struct CachedBlock {
+    CachedBlock *next; /* in its bucket */
+    uint8_t dataset[16];
+    uint32_t block;
+    uint32_t pins;
+    bool disowned; /* no longer borrowed, no longer findable */
+    uint8_t *memory;
+    size_t size;
+};
+
+struct BlockCache {
+    pthread_mutex_t lock;
+    MemoryBudget *budget;
+    uint64_t limit;
+    _Atomic uint64_t held; /* bytes borrowed */
+    CachedBlock **buckets;
+    uint32_t bucket_count; /* power of two */
+    uint32_t count;
+};
+
+BlockCache *block_cache_new(MemoryBudget *budget, uint64_t limit) {
+    BlockCache *cache = calloc(1, sizeof *cache);
+
+    if (!cache)
+        return NULL;
+    cache->buckets = calloc(BUCKETS_MIN, sizeof(CachedBlock *));
+    if (!cache->buckets) {
+        free(cache);
+        return NULL;
+    }
+    cache->bucket_count = BUCKETS_MIN;
+    cache->budget = budget;
+    cache->limit = limit;
+    pthread_mutex_init(&cache->lock, NULL);
+    return cache;
+}
+
+static CachedBlock **bucket_of(const BlockCache *cache, const uint8_t dataset[16], uint32_t block) {
+    uint64_t hash;
+
+    memcpy(&hash, dataset, sizeof hash);
+    hash = (hash ^ block) * UINT64_C(0x9E3779B97F4A7C15);
+    return &cache->buckets[(hash >> 32) & (cache->bucket_count - 1)];
+}
+
+/* The link that points to the block, or to the end of its bucket. */
+static CachedBlock **find_link(const BlockCache *cache, const uint8_t dataset[16], uint32_t block) {
+    CachedBlock **link = bucket_of(cache, dataset, block);
+
+    while (*link && ((*link)->block != block || memcmp((*link)->dataset, dataset, 16) != 0))
+        link = &(*link)->next;
+    return link;
+}
+
+static void grow(BlockCache *cache) {
+    CachedBlock **old = cache->buckets;
+    uint32_t old_count = cache->bucket_count;
+    CachedBlock **buckets = calloc(2 * (size_t)old_count, sizeof(CachedBlock *));
+
+    if (!buckets)
+        return; /* longer chains, nothing worse */
+    cache->buckets = buckets;
+    cache->bucket_count = 2 * old_count;
+    for (uint32_t i = 0; i < old_count; i++)
+        for (CachedBlock *cached = old[i], *next; cached; cached = next) {
+            CachedBlock **link = bucket_of(cache, cached->dataset, cached->block);
+            next = cached->next;
+            cached->next = *link;
+            *link = cached;
+        }
+    free(old);
+}
+
+static void block_destroy(CachedBlock *cached) {
+    memory_unmap(cached->memory, cached->size);
+    free(cached);
+}
+
+/* Take the block out of the table and out of the budget; free it unless it is pinned. */
+static void disown(BlockCache *cache, CachedBlock **link) {
+    CachedBlock *cached = *link;
+
+    *link = cached->next;
+    cache->count--;
+    cached->disowned = true;
+    atomic_fetch_sub(&cache->held, cached->size);
+    memory_budget_return(cache->budget, cached->size);
+    if (cached->pins == 0)
+        block_destroy(cached);
+}
+
+void block_cache_free(BlockCache *cache) {
+    if (!cache)
+        return;
+    for (uint32_t i = 0; i < cache->bucket_count; i++)
+        while (cache->buckets[i]) {
+            assert(cache->buckets[i]->pins == 0);
+            disown(cache, &cache->buckets[i]);
+        }
+    pthread_mutex_destroy(&cache->lock);
+    free(cache->buckets);
+    free(cache);
+}
+
+CachedBlock *block_cache_pin(BlockCache *cache, const uint8_t dataset[16], uint32_t block) {
+    CachedBlock *cached;
+
+    if (atomic_load_explicit(&cache->held, memory_order_relaxed) == 0)
+        return NULL;
+    pthread_mutex_lock(&cache->lock);
+    cached = *find_link(cache, dataset, block);
+    if (cached)
+        cached->pins++;
+    pthread_mutex_unlock(&cache->lock);
+    return cached;
+}
+
+void block_cache_unpin(BlockCache *cache, CachedBlock *cached) {
+    bool last;
+
+    pthread_mutex_lock(&cache->lock);
+    assert(cached->pins > 0);
+    last = --cached->pins == 0 && cached->disowned;
+    pthread_mutex_unlock(&cache->lock);
+    if (last)
+        block_destroy(cached);
+}
+
+const uint8_t *block_cache_bytes(const CachedBlock *cached) {
+    return cached->memory;
+}
+
+bool block_cache_offer(BlockCache *cache, const uint8_t dataset[16], uint32_t block, void *memory,
+                       size_t size) {
+    CachedBlock *cached, **link;
+
+    if (atomic_load_explicit(&cache->held, memory_order_relaxed) + size > cache->limit ||
+        !memory_budget_borrow(cache->budget, size))
+        return false;
+    cached = calloc(1, sizeof *cached);
+    if (!cached) {
+        memory_budget_return(cache->budget, size);
+        return false;
+    }
+    *cached = (CachedBlock){.block = block, .memory = memory, .size = size};
+    memcpy(cached->dataset, dataset, 16);
+
+    pthread_mutex_lock(&cache->lock);
+    link = find_link(cache, dataset, block);
+    if (*link || cache->held + size > cache->limit) { /* another stream was first */
+        pthread_mutex_unlock(&cache->lock);
+        memory_budget_return(cache->budget, size);
+        free(cached);
+        return false;
+    }
+    *link = cached;
+    atomic_fetch_add(&cache->held, size);
+    if (++cache->count > 2 * cache->bucket_count)
+        grow(cache);
+    pthread_mutex_unlock(&cache->lock);
+    return true;
+}
+
+/* Unpinned blocks first: freeing those gives memory back to the kernel and not only on paper. */
+static void shrink_pass(BlockCache *cache, bool pinned_too) {
+    for (uint32_t i = 0; i < cache->bucket_count; i++) {
+        CachedBlock **link = &cache->buckets[i];
+
+        while (*link && memory_budget_excess(cache->budget) > 0) {
+            if ((*link)->pins > 0 && !pinned_too)
+                link = &(*link)->next;
+            else
+                disown(cache, link);
+        }
+    }
+}
+
+void block_cache_shrink(BlockCache *cache) {
+    if (memory_budget_excess(cache->budget) == 0)
+        return;
+    pthread_mutex_lock(&cache->lock);
+    shrink_pass(cache, false);
+    shrink_pass(cache, true);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+uint64_t block_cache_bytes_held(const BlockCache *cache) {
+    return atomic_load(&((BlockCache *)cache)->held);
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+#include "pipeline/pipeline.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "pipeline/pipeline_internal.h"
+#include "pipeline/stream.h"
+
+enum { WORKER_SPIN_NS = 20000 };
+
+struct EventNode {
+    EventNode *next;
+    PipelineEvent event;
+};
+
+/* The worker that this thread is, if any: it takes one of the tasks that it pushes itself. */
+static _Thread_local const Pipeline *own_pipeline;
+
+static int worker_step(void *argument) {
+    PipelineWorker *worker = argument;
+    Pipeline *pipeline = worker->pipeline;
+    Task *task = task_queue_pop(&pipeline->urgent);
+
+    own_pipeline = pipeline;
+    if (!task)
+        task = task_queue_pop(&pipeline->ahead);
+    if (!task)
+        return 0;
+    task->run(task, worker);
+    return 1;
+}
+
+void pipeline_push(Pipeline *pipeline, Task *task, bool urgent) {
+    task_queue_push(urgent ? &pipeline->urgent : &pipeline->ahead, task);
+}
+
+void pipeline_wake(Pipeline *pipeline, uint32_t count) {
+    if (own_pipeline == pipeline)
+        count--;
+    if (count > 0)
+        bell_ring(&pipeline->bell, MIN(count, pipeline->options.workers));
+}
+
+static int make_workers(Pipeline *pipeline) {
+    pipeline->workers = calloc(pipeline->options.workers, sizeof *pipeline->workers);
+    if (!pipeline->workers)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < pipeline->options.workers; i++) {
+        PipelineWorker *worker = &pipeline->workers[i];
+        worker->pipeline = pipeline;
+        worker->worker = (Worker){.name = "seqfeed-worker",
+                                  .bell = &pipeline->bell,
+                                  .step = worker_step,
+                                  .argument = worker,
+                                  .spin_ns = WORKER_SPIN_NS};
+        if (block_decoder_new(&worker->decoder) < 0)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error *error) {
+    FetchOptions fetch = {.direct = options->direct, .force_pread = options->force_pread};
+    Pipeline *pipeline = calloc(1, sizeof *pipeline);
+    int r;
+
+    assert(options->workers > 0);
+    if (!pipeline)
+        return error_set(error, -ENOMEM, "no memory for the pipeline");
+    pipeline->options = *options;
+    memory_budget_init(&pipeline->budget, options->memory);
+    task_queue_init(&pipeline->urgent);
+    task_queue_init(&pipeline->ahead);
+    pthread_mutex_init(&pipeline->lock, NULL);
+    pipeline->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pipeline->cache = block_cache_new(&pipeline->budget, options->cache);
+    r = pipeline->event_fd < 0
+            ? error_set(error, -errno, "cannot make an eventfd: %s", strerror(errno))
+            : fetch_new(&fetch, &pipeline->fetch, error);
+    if (r == 0 && (!pipeline->cache || make_workers(pipeline) < 0))
+        r = error_set(error, -ENOMEM, "no memory for %u workers", options->workers);
+    if (r < 0) {
+        pipeline_free(pipeline);
+        return r;
+    }
+    *ret_pipeline = pipeline;
+    return 0;
+}
+
+int pipeline_start(Pipeline *pipeline, Error *error) {
+    int r = fetch_start(pipeline->fetch);
+
+    for (uint32_t i = 0; r == 0 && i < pipeline->options.workers; i++)
+        r = worker_start(&pipeline->workers[i].worker);
+    pipeline->started = true;
+    return r < 0 ? error_set(error, r, "cannot start %u worker threads: %s",
+                             pipeline->options.workers, strerror(-r))
+                 : 0;
+}
+
+static void drop_tasks(TaskQueue *queue) {
+    while (task_queue_pop(queue))
+        ;
+}
+
+static void free_events(Pipeline *pipeline) {
+    PipelineEvent event;
+
+    while (pipeline_next_event(pipeline, &event))
+        ;
+}
+
+/* With the threads gone nothing is under way; what counters say about it no longer matters. */
+static void free_streams(Pipeline *pipeline) {
+    while (pipeline->streams) {
+        Stream *stream = pipeline->streams;
+        if (stream->state != STREAM_CLOSED)
+            stream_teardown(stream);
+        atomic_store(&stream->references, 1);
+        stream_unref(stream);
+    }
+}
+
+void pipeline_free(Pipeline *pipeline) {
+    if (!pipeline)
+        return;
+    if (pipeline->started)
+        for (uint32_t i = 0; i < pipeline->options.workers; i++)
+            worker_stop(&pipeline->workers[i].worker);
+    if (pipeline->fetch)
+        fetch_stop(pipeline->fetch);
+    drop_tasks(&pipeline->urgent);
+    drop_tasks(&pipeline->ahead);
+    fetch_free(pipeline->fetch); /* the kernel is done with all memory after this */
+    free_streams(pipeline);
+    free_events(pipeline);
+    block_cache_free(pipeline->cache);
+    for (uint32_t i = 0; pipeline->workers && i < pipeline->options.workers; i++) {
+        block_decoder_free(pipeline->workers[i].decoder);
+        free(pipeline->workers[i].lengths);
+        free(pipeline->workers[i].rows);
+    }
+    free(pipeline->workers);
+    file_close(&pipeline->event_fd);
+    task_queue_deinit(&pipeline->urgent);
+    task_queue_deinit(&pipeline->ahead);
+    pthread_mutex_destroy(&pipeline->lock);
+    free(pipeline);
+}
+
+const char *pipeline_fetch_backend(const Pipeline *pipeline) {
+    return fetch_backend(pipeline->fetch);
+}
+
+const char *pipeline_fetch_reason(const Pipeline *pipeline) {
+    return fetch_reason(pipeline->fetch);
+}
+
+MemoryBudget *pipeline_budget(Pipeline *pipeline) {
+    return &pipeline->budget;
+}
+
+int pipeline_event_fd(const Pipeline *pipeline) {
+    return pipeline->event_fd;
+}
+
+bool pipeline_is_alive(Pipeline *pipeline) {
+    bool alive = true;
+
+    for (uint32_t i = 0; i < pipeline->options.workers; i++) {
+        PipelineWorker *worker = &pipeline->workers[i];
+        uint64_t steps = atomic_load_explicit(&worker->worker.steps, memory_order_relaxed);
+        alive &= steps != worker->steps_seen;
+        worker->steps_seen = steps;
+    }
+    bell_ring(&pipeline->bell, INT_MAX); /* who sleeps takes a step before the next look */
+    return alive;
+}
+
+void pipeline_post(Pipeline *pipeline, const PipelineEvent *event) {
+    EventNode *node = calloc(1, sizeof *node);
+    uint64_t one = 1;
+
+    if (!node)
+        abort(); /* a lost event would leave trainers waiting for ever: let the service restart */
+    node->event = *event;
+    pthread_mutex_lock(&pipeline->lock);
+    if (pipeline->last_event)
+        pipeline->last_event->next = node;
+    else
+        pipeline->first_event = node;
+    pipeline->last_event = node;
+    pthread_mutex_unlock(&pipeline->lock);
+    if (write(pipeline->event_fd, &one, sizeof one) < 0)
+        return; /* already readable */
+}
+
+bool pipeline_next_event(Pipeline *pipeline, PipelineEvent *ret_event) {
+    EventNode *node;
+    uint64_t count;
+
+    pthread_mutex_lock(&pipeline->lock);
+    node = pipeline->first_event;
+    if (node) {
+        pipeline->first_event = node->next;
+        if (!node->next)
+            pipeline->last_event = NULL;
+    } else if (pipeline->event_fd >= 0 && read(pipeline->event_fd, &count, sizeof count) < 0) {
+        count = 0; /* it was not readable */
+    }
+    pthread_mutex_unlock(&pipeline->lock);
+    if (!node)
+        return false;
+    *ret_event = node->event;
+    free(node);
+    return true;
+}
+
+void pipeline_remember_stream(Pipeline *pipeline, Stream *stream) {
+    pthread_mutex_lock(&pipeline->lock);
+    stream->next_stream = pipeline->streams;
+    if (stream->next_stream)
+        stream->next_stream->previous = stream;
+    pipeline->streams = stream;
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+void pipeline_forget_stream(Pipeline *pipeline, Stream *stream) {
+    pthread_mutex_lock(&pipeline->lock);
+    if (stream->previous)
+        stream->previous->next_stream = stream->next_stream;
+    else
+        pipeline->streams = stream->next_stream;
+    if (stream->next_stream)
+        stream->next_stream->previous = stream->previous;
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+int pipeline_step_fetch(Pipeline *pipeline) {
+    return fetch_step(pipeline->fetch);
+}
+
+int pipeline_step_worker(Pipeline *pipeline, uint32_t worker) {
+    return worker_step(&pipeline->workers[worker]);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* pipeline_internal.h: what streams use of the pipeline that owns them. */
+#pragma once
+
+#include "base/task.h"
+#include "base/worker.h"
+#include "mask/fill.h"
+#include "pipeline/block_cache.h"
+#include "pipeline/fetch.h"
+#include "pipeline/pipeline.h"
+#include "shard/block.h"
+
+/* One worker thread and what it keeps between tasks. */
+typedef struct PipelineWorker {
+    Worker worker;
+    Pipeline *pipeline;
+    BlockDecoder *decoder;
+    uint32_t *lengths; /* scratch */
+    size_t lengths_capacity;
+    FillRow *rows; /* scratch */
+    size_t rows_capacity;
+    uint64_t steps_seen; /* by pipeline_is_alive() */
+} PipelineWorker;
+
+typedef struct EventNode EventNode;
+
+struct Pipeline {
+    PipelineOptions options;
+    MemoryBudget budget;
+    BlockCache *cache;
+    Fetch *fetch;
+    PipelineWorker *workers;
+    TaskQueue urgent; /* what a trainer may be waiting for */
+    TaskQueue ahead;  /* what is done when nothing is urgent */
+    Bell bell;
+    bool started;
+    int event_fd;
+    pthread_mutex_t lock; /* of events and the list of streams */
+    EventNode *first_event, *last_event;
+    Stream *streams;
+    _Atomic uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
+};
+
+/* Give a task to the workers. They are woken by pipeline_wake(), once for many tasks. */
+void pipeline_push(Pipeline *pipeline, Task *task, bool urgent);
+/* Wake workers for `count` tasks; a worker that pushed them takes one of them itself. */
+void pipeline_wake(Pipeline *pipeline, uint32_t count);
+void pipeline_remember_stream(Pipeline *pipeline, Stream *stream);
+void pipeline_forget_stream(Pipeline *pipeline, Stream *stream);
+void pipeline_post(Pipeline *pipeline, const PipelineEvent *event);

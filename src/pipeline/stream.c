@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of a stream: made on a worker, told what to do by control, taken down when nothing of it
+ * is under way any more. What it does in between stands in stream_step.c. */
+#include "pipeline/stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arithmetic.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "pipeline/pipeline_internal.h"
+
+/* Two counters and not one: `in_flight` says whether memory is in use, `references` whether the
+ * struct itself is, which is a little longer because end() still has to wake. */
+void stream_ref(Stream *stream) {
+    atomic_fetch_add_explicit(&stream->references, 1, memory_order_relaxed);
+}
+
+void stream_unref(Stream *stream) {
+    if (atomic_fetch_sub(&stream->references, 1) != 1)
+        return;
+    pipeline_forget_stream(stream->pipeline, stream);
+    queue_deinit(&stream->commands);
+    pthread_mutex_destroy(&stream->error_lock);
+    feed_unref(stream->feed);
+    free(stream->ring_of_rank);
+    free(stream->rings);
+    free(stream);
+}
+
+void stream_begin(Stream *stream) {
+    stream_ref(stream);
+    atomic_fetch_add(&stream->in_flight, 1);
+}
+
+void stream_end(Stream *stream) {
+    atomic_fetch_sub(&stream->in_flight, 1);
+    stream_wake(stream);
+    stream_unref(stream);
+}
+
+/* The baton is ours with one poke counted: step until no more came. */
+static void baton_run(Stream *stream) {
+    uint32_t seen = 1;
+
+    for (;;) {
+        stream_step(stream);
+        uint32_t before = atomic_fetch_sub(&stream->pokes, seen);
+        if (before == seen)
+            return;
+        seen = before - seen;
+    }
+}
+
+void stream_wake(Stream *stream) {
+    if (atomic_fetch_add(&stream->pokes, 1) == 0)
+        baton_run(stream); /* else the holder will see it */
+}
+
+void stream_fail(Stream *stream, const Error *error) {
+    pthread_mutex_lock(&stream->error_lock);
+    if (!atomic_load(&stream->failed)) {
+        stream->error = *error;
+        atomic_store(&stream->failed, true);
+    }
+    pthread_mutex_unlock(&stream->error_lock);
+}
+
+void stream_event(Stream *stream, PipelineEvent *event) {
+    event->stream = stream;
+    event->owner = stream->owner;
+    pipeline_post(stream->pipeline, event);
+}
+
+StreamEpoch *stream_epoch_ref(StreamEpoch *epoch) {
+    epoch->references++;
+    return epoch;
+}
+
+void stream_epoch_unref(Stream *stream, StreamEpoch *epoch) {
+    while (epoch && --epoch->references == 0) {
+        StreamEpoch *next = epoch->next;
+        feed_epoch_unref(stream->feed, epoch->counted);
+        free(epoch);
+        epoch = next;
+    }
+}
+
+StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start) {
+    StreamEpoch *epoch = calloc(1, sizeof *epoch);
+
+    if (!epoch)
+        return NULL;
+    epoch->counted = counted;
+    epoch->plan = counted->plan;
+    epoch->start = start;
+    epoch->rounds = plan_round_count(stream->plan.tail, epoch->plan->batch_count, start,
+                                     stream->world);
+    epoch->limit = start + epoch->rounds * stream->world;
+    epoch->references = 1;
+    return epoch;
+}
+
+static int check_start(const Stream *stream, uint64_t batches, Error *error) {
+    if (batches == 0 || (stream->plan.tail == PLAN_TAIL_DROP && batches < stream->world))
+        return error_set(error, -EINVAL,
+                         "feed %s: an epoch has %lu batches and world %u needs as many with batch.tail: "
+                         "drop: lower batch.size or the world, or set batch.tail to repeat",
+                         stream->feed->name, (unsigned long)batches, stream->world);
+    if (stream->start_index >= batches)
+        return error_set(error, -ESTALE,
+                         "feed %s: the cursor's index %lu is beyond the %lu batches of epoch %lu",
+                         stream->feed->name, (unsigned long)stream->start_index,
+                         (unsigned long)batches, (unsigned long)stream->start_epoch);
+    return 0;
+}
+
+/* The first epoch, or the one after it when no whole round is left (tail: drop). */
+static int make_first_epoch(Stream *stream, Error *error) {
+    FeedEpoch *counted;
+    int r;
+
+    r = feed_epoch_get(stream->feed, stream->seed, stream->start_epoch, &counted, error);
+    if (r < 0)
+        return r;
+    r = check_start(stream, counted->plan->batch_count, error);
+    if (r < 0) {
+        feed_epoch_unref(stream->feed, counted);
+        return r;
+    }
+    if (plan_round_count(stream->plan.tail, counted->plan->batch_count, stream->start_index,
+                         stream->world) == 0) {
+        feed_epoch_unref(stream->feed, counted);
+        stream->start_epoch++;
+        stream->start_index = 0;
+        return make_first_epoch(stream, error); /* once: a whole epoch has a whole round */
+    }
+    stream->newest_epoch = stream_epoch_new(stream, counted, stream->start_index);
+    if (!stream->newest_epoch) {
+        feed_epoch_unref(stream->feed, counted);
+        return error_set(error, -ENOMEM, "no memory for an epoch of feed %s", stream->feed->name);
+    }
+    return 0;
+}
+
+static int make_ring(Stream *stream, StreamRing *ring, Error *error) {
+    char plan[SEQFEED_PLAN_BYTES], cursor[SEQFEED_CURSOR_BYTES];
+    RingOptions options = {
+        .slot_count = stream->feed->slots,
+        .slot_bytes = stream->feed->slot_bytes,
+        .rank = ring->rank,
+        .world = stream->world,
+        .plan = plan,
+        .start_cursor = cursor,
+    };
+    int r;
+
+    feed_plan_text(stream->feed, stream->seed, plan);
+    feed_cursor_format(stream->feed, stream->seed, stream->start_epoch, stream->start_index,
+                       cursor);
+    memcpy(options.instance, stream->instance, sizeof options.instance);
+    r = ring_writer_create(&options, &ring->writer, error);
+    if (r < 0)
+        return r;
+    for (uint32_t m = 0; m < stream->members; m++) {
+        r = ring_writer_join(ring->writer, &ring->member_first[m]);
+        if (r < 0)
+            return error_set(error, r, "cannot make the page of member %u: %s", m, strerror(-r));
+        assert(r == (int)m);
+    }
+    ring->epoch = stream_epoch_ref(stream->newest_epoch);
+    atomic_store(&ring->status_epoch, stream->start_epoch);
+    atomic_store(&ring->status_index, stream->start_index + ring->rank);
+    atomic_store(&ring->status_epoch_length, stream->newest_epoch->rounds);
+    return 0;
+}
+
+static int make_read_buffers(Stream *stream) {
+    const Catalog *catalog = stream->feed->catalog;
+    size_t size = fetch_buffer_bytes(catalog->block_compressed_max);
+
+    stream->files = calloc(catalog->shard_count, sizeof *stream->files);
+    stream->buffers = calloc(FEED_READS_IN_FLIGHT, sizeof *stream->buffers);
+    stream->free_buffers = calloc(FEED_READS_IN_FLIGHT, sizeof *stream->free_buffers);
+    if (!stream->files || !stream->buffers || !stream->free_buffers)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < catalog->shard_count; i++)
+        fetch_file_init(stream->pipeline->fetch, &stream->files[i], catalog->shards[i].fd);
+    for (uint32_t i = 0; i < FEED_READS_IN_FLIGHT; i++) {
+        uint8_t *memory = memory_map(size);
+        if (!memory)
+            return -ENOMEM;
+        fetch_buffer_init(&stream->buffers[i], memory, size);
+        stream->free_buffers[stream->free_buffer_count++] = &stream->buffers[i];
+    }
+    return 0;
+}
+
+static int make_strands(Stream *stream) {
+    uint64_t blocks = (uint64_t)stream->windows_limit * stream->feed->window_blocks_max;
+
+    stream->strands = calloc(stream->strand_count, sizeof *stream->strands);
+    stream->free_blocks = calloc(blocks, sizeof *stream->free_blocks);
+    if (!stream->strands || !stream->free_blocks)
+        return -ENOMEM;
+    stream->free_block_capacity = (uint32_t)MIN(blocks, UINT32_MAX);
+    for (uint32_t s = 0; s < stream->strand_count; s++) {
+        stream->strands[s].number = s;
+        strand_enter(stream, &stream->strands[s], stream->newest_epoch);
+    }
+    return 0;
+}
+
+static int make_all(Stream *stream, Error *error) {
+    int r;
+
+    block_cache_shrink(stream->pipeline->cache); /* what was reserved may still be lent */
+    r = make_first_epoch(stream, error);
+    for (uint32_t i = 0; r == 0 && i < stream->ring_count; i++)
+        r = make_ring(stream, &stream->rings[i], error);
+    if (r < 0)
+        return r;
+    r = make_read_buffers(stream);
+    if (r == 0)
+        r = make_strands(stream);
+    return r < 0 ? error_set(error, r, "no memory for a stream of feed %s", stream->feed->name) : 0;
+}
+
+/* Worker task. It has held the baton since stream_new(), so that no wake finds a half-made stream.
+ */
+static void stream_make_run(Task *task, void *worker) {
+    Stream *stream = (Stream *)((char *)task - offsetof(Stream, make));
+    PipelineEvent event = {.kind = PIPELINE_EVENT_READY};
+    Error error;
+
+    if (make_all(stream, &error) < 0) {
+        stream_fail(stream, &error);
+    } else {
+        stream->state = STREAM_RUNNING;
+        stream_event(stream, &event);
+    }
+    atomic_fetch_sub(&stream->in_flight, 1);
+    baton_run(stream);
+    stream_unref(stream);
+}
+
+static void stream_step_run(Task *task, void *worker) {
+    Stream *stream = (Stream *)((char *)task - offsetof(Stream, step));
+
+    atomic_store(&stream->step_queued, false);
+    stream_wake(stream);
+    stream_unref(stream);
+}
+
+static uint32_t gcd(uint32_t a, uint32_t b) {
+    while (b) {
+        uint32_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* Rank r takes the places p with (p - start) mod W = r, so in mod gcd(W, S) it sees one residue: S
+ * / g strands. More ranks see at most so many times more. */
+static uint32_t strands_served(const Feed *feed, uint32_t world, uint32_t ring_count) {
+    uint64_t strands = feed->plan.strands;
+    uint64_t each = strands / gcd((uint32_t)strands, world);
+
+    return (uint32_t)MIN(strands, each * ring_count);
+}
+
+int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ring_count,
+                     uint64_t *ret_bytes, Error *error) {
+    FeedMemory need = feed_memory(feed, ring_count, strands_served(feed, world, ring_count));
+    char total[32], rings[32], windows[32], buffers[32], limit[32];
+
+    if (memory_budget_reserve(&pipeline->budget, need.total)) {
+        *ret_bytes = need.total;
+        return 0;
+    }
+    error_set(
+        error, -ENOMEM,
+        "feed %s with %u rings needs %s (rings %s, windows %s, buffers %s), memory is %s and %lu "
+        "bytes of it are in use: raise memory, or lower ring.slots, order.window or length.max",
+        feed->name, ring_count, text_format_size(total, need.total),
+        text_format_size(rings, need.rings), text_format_size(windows, need.windows),
+        text_format_size(buffers, need.buffers), text_format_size(limit, pipeline->budget.limit),
+        (unsigned long)atomic_load(&pipeline->budget.reserved));
+    return need.total > pipeline->budget.limit ? -ENOMEM : PIPELINE_E_WAIT;
+}
+
+void pipeline_cancel(Pipeline *pipeline, uint64_t bytes) {
+    memory_budget_release(&pipeline->budget, bytes);
+}
+
+static int stream_init(Stream *stream, const StreamRequest *request) {
+    stream->seed = request->seed;
+    stream->plan = feed_plan_spec(request->feed, request->seed);
+    stream->start_epoch = request->epoch;
+    stream->start_index = request->index;
+    stream->world = request->world;
+    stream->members = request->members;
+    stream->owner = request->owner;
+    memcpy(stream->instance, request->instance, sizeof stream->instance);
+    stream->ring_count = stream->rings_open = request->ring_count;
+    stream->strand_count = stream->plan.strands;
+    stream->windows_limit = 2 * strands_served(request->feed, request->world, request->ring_count);
+    stream->make.run = stream_make_run;
+    stream->step.run = stream_step_run;
+    stream->rings = calloc(request->ring_count, sizeof *stream->rings);
+    stream->ring_of_rank = calloc(request->world, sizeof *stream->ring_of_rank);
+    if (!stream->rings || !stream->ring_of_rank)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < request->ring_count; i++) {
+        stream->rings[i].rank = request->ranks[i];
+        stream->ring_of_rank[request->ranks[i]] = i + 1;
+    }
+    /* Each seat can join and leave; some room for those that join later and for drain and close. */
+    return queue_init(&stream->commands, sizeof(StreamCommand),
+                      request->ring_count * 2 * RING_MEMBERS_MAX + 16);
+}
+
+int stream_new(Pipeline *pipeline, const StreamRequest *request, uint64_t reserved_bytes,
+               Stream **ret_stream, Error *error) {
+    Stream *stream = calloc(1, sizeof *stream);
+
+    if (!stream)
+        return error_set(error, -ENOMEM, "no memory for a stream");
+    pthread_mutex_init(&stream->error_lock, NULL);
+    stream->pipeline = pipeline;
+    stream->feed = feed_ref(request->feed);
+    stream->reserved_bytes = reserved_bytes;
+    pipeline_remember_stream(pipeline, stream);
+    atomic_init(&stream->references, 1);
+    atomic_init(&stream->pokes, 1); /* the baton: stream_make_run() holds it */
+    if (stream_init(stream, request) < 0) {
+        stream_unref(stream);
+        return error_set(error, -ENOMEM, "no memory for a stream");
+    }
+    *ret_stream = stream;
+
+    stream_begin(stream);
+    pipeline_push(pipeline, &stream->make, true);
+    pipeline_wake(pipeline, 1);
+    return 0;
+}
+
+static bool stream_command(Stream *stream, StreamCommandKind kind, uint32_t ring, uint32_t member,
+                           void *token) {
+    StreamCommand command = {.kind = kind, .ring = ring, .member = member, .token = token};
+    bool pushed = queue_push(&stream->commands, &command);
+
+    stream_poke(stream);
+    return pushed;
+}
+
+int stream_join(Stream *stream, uint32_t ring, void *token) {
+    /* Leave room for everybody to leave. */
+    if (queue_count(&stream->commands) >= stream->ring_count * RING_MEMBERS_MAX)
+        return -EAGAIN;
+    return stream_command(stream, COMMAND_JOIN, ring, 0, token) ? 0 : -EAGAIN;
+}
+
+void stream_leave(Stream *stream, uint32_t ring, uint32_t member) {
+    bool pushed = stream_command(stream, COMMAND_LEAVE, ring, member, NULL);
+
+    assert(pushed); /* sized for every seat */
+    (void)pushed;
+}
+
+void stream_drain(Stream *stream) {
+    (void)stream_command(stream, COMMAND_DRAIN, 0, 0, NULL);
+}
+
+void stream_poke(Stream *stream) {
+    if (atomic_exchange(&stream->step_queued, true))
+        return;
+    stream_ref(stream);
+    pipeline_push(stream->pipeline, &stream->step, true);
+    pipeline_wake(stream->pipeline, 1);
+}
+
+void stream_free(Stream *stream) {
+    (void)stream_command(stream, COMMAND_CLOSE, 0, 0, NULL);
+    stream_unref(stream);
+}
+
+static void free_windows(Stream *stream) {
+    for (uint32_t s = 0; stream->strands && s < stream->strand_count; s++) {
+        while (stream->strands[s].first)
+            window_close(stream->strands[s].first);
+        stream_epoch_unref(stream, stream->strands[s].cursor.epoch);
+    }
+    for (Window *window = stream->free_windows, *next; window; window = next) {
+        next = window->next;
+        window_free(window);
+    }
+    stream->free_windows = NULL;
+    for (uint32_t i = 0; i < stream->free_block_count; i++)
+        memory_unmap(stream->free_blocks[i], stream->feed->block_buffer_bytes);
+    stream->free_block_count = 0;
+}
+
+void stream_teardown(Stream *stream) {
+    free_windows(stream);
+    for (uint32_t i = 0; i < stream->ring_count; i++) {
+        StreamRing *ring = &stream->rings[i];
+        for (uint32_t slot = 0; slot < SEQFEED_SLOTS_MAX; slot++) {
+            stream_epoch_unref(stream, ring->jobs[slot].epoch);
+            free(ring->jobs[slot].pieces);
+            ring->jobs[slot] = (SlotJob){0};
+        }
+        stream_epoch_unref(stream, ring->epoch);
+        ring->epoch = NULL;
+        ring_writer_destroy(ring->writer);
+        ring->writer = NULL;
+    }
+    if (stream->count_result)
+        feed_epoch_unref(stream->feed, stream->count_result);
+    stream_epoch_unref(stream, stream->newest_epoch);
+    for (uint32_t i = 0; stream->buffers && i < FEED_READS_IN_FLIGHT; i++)
+        memory_unmap(stream->buffers[i].memory, stream->buffers[i].size);
+    free(stream->strands);
+    free(stream->free_blocks);
+    free(stream->files);
+    free(stream->buffers);
+    free(stream->free_buffers);
+    memory_budget_release(&stream->pipeline->budget, stream->reserved_bytes);
+    stream->strands = NULL;
+    stream->state = STREAM_CLOSED;
+}
+
+void stream_seat(const Stream *stream, uint32_t ring, uint32_t member, StreamSeat *ret_seat) {
+    const StreamRing *at = &stream->rings[ring];
+
+    *ret_seat = (StreamSeat){
+        .data_fd = at->writer->data_fd,
+        .ack_fd = at->writer->members[member].ack_fd,
+        .ring_bytes = at->writer->memory_bytes,
+        .first = at->member_first[member],
+        .start_epoch = stream->start_epoch,
+        .start_index = stream->start_index,
+        .epoch_length = atomic_load(&((StreamRing *)at)->status_epoch_length),
+    };
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* stream.h: the inside of a Stream, for the files that implement it (stream.c, stream_step.c,
+ * strand.c, window.c, assemble.c).
+ *
+ * The baton. Everything here without an atomic belongs to whoever holds the stream's baton: the
+ * thread whose stream_wake() found nobody there. It runs stream_step() until no further wake came
+ * meanwhile. So there is one writer at a time, no lock, no thread of its own, and no lost wake. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/queue.h"
+#include "base/task.h"
+#include "feed/feed.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/window.h"
+#include "ring/ring_writer.h"
+
+/* One epoch as this stream goes through it. */
+struct StreamEpoch {
+    StreamEpoch *next; /* the following one, once counted */
+    FeedEpoch *counted;
+    const PlanEpoch *plan; /* counted->plan */
+    uint64_t start;        /* place of the first round */
+    uint64_t rounds;
+    uint64_t limit;      /* start + rounds * world: one past the last place */
+    uint32_t references; /* rings, cursors and windows in it */
+};
+
+typedef struct SlotJob SlotJob;
+
+/* The rows of one slot that come from one window. */
+typedef struct SlotPiece {
+    Task task;
+    SlotJob *job;
+    Window *window;
+    uint64_t unit; /* index into window->units */
+    uint32_t row_first, count;
+} SlotPiece;
+
+/* A claimed slot until it is published. */
+struct SlotJob {
+    uint8_t *memory;
+    StreamEpoch *epoch;
+    uint64_t place, round;
+    uint32_t rows, length;
+    uint32_t rows_real; /* rows beyond are empty (last: pad) */
+    uint64_t tokens;
+    bool repeated;
+    TensorLayout layout;
+    SlotPiece *pieces;
+    uint32_t piece_count, piece_capacity, pieces_issued;
+    _Atomic uint32_t pieces_left;
+};
+
+typedef struct StreamRing {
+    uint32_t rank;
+    RingWriter *writer;
+    bool closed;        /* no member left: its rows are passed over */
+    bool blocked;       /* within one step: its next batch cannot be claimed */
+    StreamEpoch *epoch; /* of the next batch to claim */
+    uint64_t round;
+    SlotJob jobs[SEQFEED_SLOTS_MAX]; /* by slot */
+    uint64_t member_first[RING_MEMBERS_MAX];
+    uint64_t wake_at; /* what the header says */
+    _Atomic uint64_t status_head, status_tail, status_epoch, status_index, status_epoch_length;
+    _Atomic uint32_t status_slowest;
+    _Atomic uint64_t status_released[RING_MEMBERS_MAX]; /* UINT64_MAX: not there */
+} StreamRing;
+
+struct Strand {
+    uint32_t number;
+    StrandCursor cursor;
+    Window *first, *last; /* live windows, oldest first */
+    uint32_t live;
+    bool wanted; /* a batch cannot be shaped without one more window */
+};
+
+typedef enum StreamState {
+    STREAM_MAKING,
+    STREAM_RUNNING,
+    STREAM_DRAINING, /* rings say so; nothing new is claimed */
+    STREAM_FAILED,   /* the same, with an error */
+    STREAM_CLOSING,  /* waits for what is under way */
+    STREAM_CLOSED
+} StreamState;
+
+typedef enum StreamCommandKind {
+    COMMAND_JOIN,
+    COMMAND_LEAVE,
+    COMMAND_DRAIN,
+    COMMAND_CLOSE
+} StreamCommandKind;
+
+typedef struct StreamCommand {
+    StreamCommandKind kind;
+    uint32_t ring, member;
+    void *token;
+} StreamCommand;
+
+struct Stream {
+    Pipeline *pipeline;
+    Stream *previous, *next_stream; /* in the pipeline's list; its lock */
+    Feed *feed;
+    void *owner;
+    uint64_t seed;
+    PlanSpec plan;
+    uint64_t start_epoch, start_index;
+    uint32_t world, members;
+    uint8_t instance[16];
+    uint64_t reserved_bytes;
+
+    _Atomic uint32_t pokes;      /* the baton: 0 = nobody holds it */
+    _Atomic uint32_t references; /* control, tasks, reads; the last one frees the struct */
+    _Atomic uint32_t in_flight;  /* tasks and reads under way */
+    StreamState state;
+    bool closing_asked, forgetting, drained;
+    Task make, step, count;
+    _Atomic bool step_queued;
+    Queue commands;
+    FetchForget forget;
+
+    pthread_mutex_t error_lock; /* of the two below; first error wins */
+    _Atomic bool failed;
+    Error error;
+
+    StreamRing *rings;
+    uint32_t ring_count, rings_open;
+    uint32_t *ring_of_rank; /* [world]: ring index + 1, 0: not ours */
+    Strand *strands;
+    uint32_t strand_count;
+    uint32_t windows_live, windows_limit;
+    Window *free_windows;
+    StreamEpoch *newest_epoch;
+    bool counting;
+    _Atomic bool count_done;
+    FeedEpoch *count_result;
+
+    FetchFile *files; /* [shards] */
+    FetchBuffer *buffers;
+    FetchBuffer **free_buffers;
+    uint32_t free_buffer_count;
+    uint8_t **free_blocks; /* pool of ordinary block buffers */
+    uint32_t free_block_count, free_block_capacity;
+    _Atomic uint32_t decodes_in_flight;
+
+    _Atomic uint64_t batches, tokens, slots, sequences;
+    _Atomic uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
+};
+
+/* stream.c */
+/* Run the step now, or leave it to who holds the baton. Any thread but control. */
+void stream_wake(Stream *stream);
+void stream_ref(Stream *stream);
+void stream_unref(Stream *stream);
+/* Something of this stream goes to another thread, and is back. end() wakes the stream. */
+void stream_begin(Stream *stream);
+void stream_end(Stream *stream);
+/* Note an error; the stream ends with the first one. Any thread. */
+void stream_fail(Stream *stream, const Error *error);
+StreamEpoch *stream_epoch_ref(StreamEpoch *epoch);
+void stream_epoch_unref(Stream *stream, StreamEpoch *epoch);
+/* Wrap a counted epoch. NULL: no memory. Takes over `counted`. */
+StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start);
+void stream_event(Stream *stream, PipelineEvent *event);
+/* Free everything but the struct. */
+void stream_teardown(Stream *stream);
+
+/* stream_step.c */
+void stream_step(Stream *stream);
+
+/* strand.c: which rows of a strand this stream takes, in order. */
+/* Put the cursor on the first place of the epoch that is this strand's and this stream's. */
+void strand_enter(Stream *stream, Strand *strand, StreamEpoch *epoch);
+/* Open the window at the cursor and move the cursor behind it. 0, -ENOMEM, or STRAND_E_WAIT: the
+ * next epoch is not counted yet. */
+enum { STRAND_E_WAIT = 1 };
+MUST_CHECK int strand_open_window(Stream *stream, Strand *strand);
+/* Mark the blocks of a planned window that the stream needs; returns how many. */
+uint32_t strand_mark_needed(const Stream *stream, Window *window);
+/* Which time around its strand's batches a place is. */
+uint64_t strand_pass(const Stream *stream, const StreamEpoch *epoch, uint64_t place);
+/* The batch at a place. */
+PlanBatch strand_batch(const Stream *stream, const StreamEpoch *epoch, uint64_t place,
+                       bool *ret_repeated);
+/* The live window that holds `unit` in this epoch and pass, or NULL. */
+Window *strand_find_window(const Strand *strand, const StreamEpoch *epoch, uint64_t pass,
+                           uint64_t unit);
+
+/* assemble.c: the tasks of workers. */
+void assemble_piece_run(Task *task, void *worker);
+void window_plan_run(Task *task, void *worker);
+void window_decode_run(Task *task, void *worker);

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* Which batch a ring gets next, of which windows its rows come, and the slot they go to. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arithmetic.h"
+#include "base/memory.h"
+#include "pipeline/pipeline_internal.h"
+#include "pipeline/stream.h"
+#include "pipeline/stream_parts.h"
+
+/* The ring's next batch. False: its epoch is not counted yet. */
+static bool ring_position(Stream *stream, StreamRing *ring, uint64_t *ret_place) {
+    while (ring->round >= ring->epoch->rounds) {
+        StreamEpoch *old = ring->epoch;
+        if (!old->next)
+            return false;
+        ring->epoch = stream_epoch_ref(old->next);
+        ring->round = 0;
+        stream_epoch_unref(stream, old);
+    }
+    *ret_place = ring->epoch->start + ring->round * stream->world + ring->rank;
+    return true;
+}
+
+typedef struct Span {
+    Strand *strand;
+    uint64_t pass, first, end; /* units */
+} Span;
+
+static Span batch_span(Stream *stream, const StreamRing *ring, uint64_t place, PlanBatch *ret_batch,
+                       bool *ret_repeated) {
+    *ret_batch = strand_batch(stream, ring->epoch, place, ret_repeated);
+    return (Span){
+        .strand = &stream->strands[ret_batch->strand],
+        .pass = strand_pass(stream, ring->epoch, place),
+        .first = ret_batch->unit_first,
+        .end = ret_batch->unit_first + ret_batch->unit_count,
+    };
+}
+
+/* All windows of the span must be open, and planned unless `planned` is false. Asks for one more
+ * when the strand has not come so far. Returns how many there are, 0 when the batch has to wait. */
+static uint32_t span_windows(const StreamRing *ring, const Span *span, bool planned) {
+    uint32_t count = 0;
+
+    for (uint64_t unit = span->first; unit < span->end; count++) {
+        Window *window = strand_find_window(span->strand, ring->epoch, span->pass, unit);
+        if (!window) {
+            if (count > 0 || !span->strand->first)
+                span->strand->wanted = span->strand->live >= 2;
+            return 0;
+        }
+        if (planned && !window_is_planned(window))
+            return 0;
+        unit = window->unit_first + window->unit_count;
+    }
+    return count;
+}
+
+/* A ring without members: its rows are taken off the windows as if they had been copied. */
+static void ring_pass_over(Stream *stream, StreamRing *ring) {
+    uint64_t place;
+
+    while (ring_position(stream, ring, &place)) {
+        PlanBatch batch;
+        Span span = batch_span(stream, ring, place, &batch, NULL);
+
+        if (span_windows(ring, &span, false) == 0)
+            return;
+        for (uint64_t unit = span.first; unit < span.end;) {
+            Window *window = strand_find_window(span.strand, ring->epoch, span.pass, unit);
+            uint64_t end = MIN(span.end, window->unit_first + window->unit_count);
+            window->rows_claimed += end - unit;
+            atomic_fetch_sub(&window->rows_left, end - unit);
+            unit = end;
+        }
+        ring->round++;
+    }
+}
+
+static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *span,
+                            uint32_t count) {
+    uint32_t row = 0, longest = 0;
+
+    if (count > job->piece_capacity) {
+        free(job->pieces);
+        job->pieces = calloc(count, sizeof *job->pieces);
+        job->piece_capacity = job->pieces ? count : 0;
+        if (!job->pieces)
+            return false;
+    }
+    job->tokens = 0;
+    job->piece_count = 0;
+    for (uint64_t unit = span->first; unit < span->end;) {
+        Window *window = strand_find_window(span->strand, ring->epoch, span->pass, unit);
+        uint64_t end = MIN(span->end, window->unit_first + window->unit_count);
+        uint64_t first = unit - window->unit_first;
+
+        job->pieces[job->piece_count++] = (SlotPiece){.task.run = assemble_piece_run,
+                                                      .job = job,
+                                                      .window = window,
+                                                      .unit = first,
+                                                      .row_first = row,
+                                                      .count = (uint32_t)(end - unit)};
+        for (uint64_t u = first; u < first + (end - unit); u++) {
+            longest = MAX(longest, window->units[u].length);
+            job->tokens += window->units[u].length;
+        }
+        window->rows_claimed += end - unit;
+        row += (uint32_t)(end - unit);
+        unit = end;
+    }
+    job->rows_real = row;
+    job->length = longest;
+    return true;
+}
+
+/* Claim and shape the ring's next batch. False: nothing to claim now. */
+static bool claim_next(Stream *stream, StreamRing *ring) {
+    RingWriter *writer = ring->writer;
+    uint64_t place, sequence;
+    uint32_t windows;
+    PlanBatch batch;
+    bool repeated;
+    SlotJob *job;
+    Span span;
+
+    if (ring->closed || writer->claimed - writer->tail >= writer->slot_count ||
+        !ring_position(stream, ring, &place))
+        return false;
+    span = batch_span(stream, ring, place, &batch, &repeated);
+    windows = span_windows(ring, &span, true);
+    if (windows == 0 ||
+        !window_is_ready(strand_find_window(span.strand, ring->epoch, span.pass, span.first)))
+        return false;
+    job = &ring->jobs[writer->claimed % writer->slot_count];
+    if (!job_make_pieces(job, ring, &span, windows)) {
+        stream_fail_for_memory(stream, "a batch");
+        return false;
+    }
+    job->memory = ring_writer_claim(writer, &sequence);
+    assert(job->memory);
+    job->rows = batch.rows;
+    job->length = feed_padded_length(stream->feed, job->length);
+    job->epoch = stream_epoch_ref(ring->epoch);
+    job->place = place;
+    job->round = ring->round++;
+    job->repeated = repeated;
+    job->pieces_issued = 0;
+    atomic_store(&job->pieces_left, job->piece_count);
+    tensor_layout(&stream->feed->tensors, job->rows, job->length, &job->layout);
+    return true;
+}
+
+void stream_issue_pieces(Stream *stream, StreamRing *ring, Pushed *pushed) {
+    RingWriter *writer = ring->writer;
+
+    for (uint64_t sequence = writer->head; sequence < writer->claimed; sequence++) {
+        SlotJob *job = &ring->jobs[sequence % writer->slot_count];
+        while (job->pieces_issued < job->piece_count &&
+               window_is_ready(job->pieces[job->pieces_issued].window))
+            stream_push(stream, &job->pieces[job->pieces_issued++].task, true, pushed);
+    }
+}
+
+void stream_claim_all(Stream *stream, Pushed *pushed) {
+    for (uint32_t i = 0; i < stream->ring_count; i++)
+        if (stream->rings[i].closed)
+            ring_pass_over(stream, &stream->rings[i]);
+    for (;;) {
+        StreamRing *emptiest = NULL;
+        uint64_t least = UINT64_MAX;
+
+        for (uint32_t i = 0; i < stream->ring_count; i++) {
+            StreamRing *ring = &stream->rings[i];
+            uint64_t filled = ring->writer->claimed - ring->writer->tail;
+            if (!ring->closed && filled < least && filled < ring->writer->slot_count &&
+                !ring->blocked) {
+                least = filled;
+                emptiest = ring;
+            }
+        }
+        if (!emptiest)
+            break;
+        if (!claim_next(stream, emptiest))
+            emptiest->blocked = true;
+    }
+    for (uint32_t i = 0; i < stream->ring_count; i++) {
+        stream->rings[i].blocked = false;
+        stream_issue_pieces(stream, &stream->rings[i], pushed);
+    }
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* What control may look at while the stream runs: numbers that the baton holder leaves in atomics.
+ */
+#include "pipeline/pipeline_internal.h"
+#include "pipeline/stream.h"
+
+void stream_status(const Stream *constant, StreamStatus *ret_status) {
+    Stream *stream = (Stream *)constant;
+
+    *ret_status = (StreamStatus){
+        .batches = atomic_load(&stream->batches),
+        .tokens = atomic_load(&stream->tokens),
+        .slots = atomic_load(&stream->slots),
+        .sequences = atomic_load(&stream->sequences),
+        .blocks_read = atomic_load(&stream->blocks_read),
+        .bytes_read = atomic_load(&stream->bytes_read),
+        .blocks_decoded = atomic_load(&stream->blocks_decoded),
+        .cache_hits = atomic_load(&stream->cache_hits),
+        .reserved_bytes = stream->reserved_bytes,
+        .ring_count = stream->ring_count,
+    };
+}
+
+void stream_ring_status(const Stream *stream, uint32_t ring, StreamRingStatus *ret_status) {
+    StreamRing *at = &stream->rings[ring];
+
+    *ret_status = (StreamRingStatus){
+        .rank = at->rank,
+        .head = atomic_load(&at->status_head),
+        .tail = atomic_load(&at->status_tail),
+        .epoch = atomic_load(&at->status_epoch),
+        .index = atomic_load(&at->status_index),
+        .slowest_member = atomic_load(&at->status_slowest),
+    };
+}
+
+uint64_t stream_member_behind(const Stream *stream, uint32_t ring, uint32_t member) {
+    StreamRing *at = &stream->rings[ring];
+    uint64_t released = atomic_load(&at->status_released[member]);
+    uint64_t head = atomic_load(&at->status_head);
+
+    return released < head ? head - released : 0; /* UINT64_MAX stands for one that left */
+}
+
+void pipeline_status(const Pipeline *constant, PipelineStatus *ret_status) {
+    Pipeline *pipeline = (Pipeline *)constant;
+
+    *ret_status = (PipelineStatus){
+        .memory_limit = pipeline->budget.limit,
+        .memory_reserved = atomic_load(&pipeline->budget.reserved),
+        .memory_cached = block_cache_bytes_held(pipeline->cache),
+        .blocks_read = atomic_load(&pipeline->blocks_read),
+        .bytes_read = atomic_load(&pipeline->bytes_read),
+        .blocks_decoded = atomic_load(&pipeline->blocks_decoded),
+        .cache_hits = atomic_load(&pipeline->cache_hits),
+        .workers = pipeline->options.workers,
+    };
+}

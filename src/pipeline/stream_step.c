@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/* One step of a stream, run by whoever holds its baton: bounded work, no waiting, no batch bytes.
+ *
+ *   commands     join, leave, drain, close
+ *   commit       publish completed slots in order
+ *   accept       take what members have released
+ *   windows      close those whose rows are copied, open the next ones, plan, read, decode
+ *   claim        shape the next batches and hand their pieces to workers, emptiest ring first
+ *   sleep        if rings are full, say from when on a release should wake us
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arithmetic.h"
+#include "base/memory.h"
+#include "pipeline/pipeline_internal.h"
+#include "pipeline/stream.h"
+#include "pipeline/stream_parts.h"
+
+void stream_push(Stream *stream, Task *task, bool urgent, Pushed *pushed) {
+    stream_begin(stream);
+    pipeline_push(stream->pipeline, task, urgent);
+    if (urgent)
+        pushed->urgent++;
+    else
+        pushed->ahead++;
+}
+
+void stream_fail_for_memory(Stream *stream, const char *what) {
+    Error error;
+
+    error_set(&error, -ENOMEM, "feed %s: no memory for %s", stream->feed->name, what);
+    stream_fail(stream, &error);
+}
+
+/* ---- commands ---- */
+
+static void command_join(Stream *stream, const StreamCommand *command) {
+    StreamRing *ring = &stream->rings[command->ring];
+    PipelineEvent event = {
+        .kind = PIPELINE_EVENT_JOINED, .ring = command->ring, .token = command->token};
+    int r = -ESHUTDOWN;
+
+    if (stream->state == STREAM_RUNNING && !ring->closed)
+        r = ring_writer_join(ring->writer, &event.first);
+    if (r >= 0) {
+        event.member = (uint32_t)r;
+        ring->member_first[r] = event.first;
+    } else {
+        event.code = r;
+    }
+    stream_event(stream, &event);
+}
+
+static void command_leave(Stream *stream, const StreamCommand *command) {
+    StreamRing *ring = &stream->rings[command->ring];
+
+    if (!ring->writer || !ring->writer->members[command->member].used)
+        return;
+    ring_writer_leave(ring->writer, command->member);
+    atomic_store(&ring->status_released[command->member], UINT64_MAX);
+    if (ring->writer->member_count > 0 || ring->closed)
+        return;
+    ring->closed = true;
+    if (--stream->rings_open == 0)
+        stream->closing_asked = true;
+}
+
+static void set_all_states(Stream *stream, uint32_t state, int code, const char *text) {
+    for (uint32_t i = 0; i < stream->ring_count; i++)
+        if (stream->rings[i].writer)
+            ring_writer_set_state(stream->rings[i].writer, state, code, text);
+}
+
+static void step_commands(Stream *stream) {
+    StreamCommand command;
+
+    while (queue_pop(&stream->commands, &command)) {
+        switch (command.kind) {
+        case COMMAND_JOIN:
+            command_join(stream, &command);
+            break;
+        case COMMAND_LEAVE:
+            command_leave(stream, &command);
+            break;
+        case COMMAND_DRAIN:
+            if (stream->state == STREAM_RUNNING)
+                stream->state = STREAM_DRAINING;
+            break;
+        case COMMAND_CLOSE:
+            stream->closing_asked = true;
+            break;
+        }
+    }
+}
+
+/* ---- commit and accept ---- */
+
+static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
+    StreamEpoch *epoch = job->epoch;
+    SeqfeedDescriptor descriptor = {
+        .epoch = epoch->plan->epoch,
+        .index = job->place,
+        .tokens = job->tokens,
+        .slots = (uint64_t)job->rows * job->length,
+        .rows = job->rows,
+        .flags = (job->repeated ? SEQFEED_BATCH_REPEATED : 0) |
+                 (job->round == 0 ? SEQFEED_BATCH_FIRST : 0) |
+                 (job->round + 1 == epoch->rounds ? SEQFEED_BATCH_EPOCH_END : 0),
+        .epoch_length = epoch->rounds,
+        .tensor_count = stream->feed->tensors.count,
+    };
+
+    plan_round_cursor(stream->plan.tail, epoch->plan->epoch, epoch->plan->batch_count, epoch->start,
+                      stream->world, job->round, &descriptor.next_epoch, &descriptor.next_index);
+    feed_cursor_format(stream->feed, stream->seed, descriptor.next_epoch, descriptor.next_index,
+                       descriptor.cursor);
+    tensor_describe(&stream->feed->tensors, job->rows, job->length, &job->layout,
+                    descriptor.tensors);
+    ring_writer_publish(ring->writer, &descriptor);
+
+    atomic_fetch_add_explicit(&stream->batches, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stream->tokens, job->tokens, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stream->slots, descriptor.slots, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stream->sequences, job->rows_real, memory_order_relaxed);
+    atomic_store_explicit(&ring->status_epoch, descriptor.epoch, memory_order_relaxed);
+    atomic_store_explicit(&ring->status_index, descriptor.index, memory_order_relaxed);
+    atomic_store_explicit(&ring->status_epoch_length, epoch->rounds, memory_order_relaxed);
+    stream_epoch_unref(stream, epoch);
+    job->epoch = NULL;
+}
+
+static bool job_is_complete(const SlotJob *job) {
+    return job->pieces_issued == job->piece_count &&
+           atomic_load_explicit(&((SlotJob *)job)->pieces_left, memory_order_acquire) == 0;
+}
+
+static void commit(Stream *stream, StreamRing *ring) {
+    RingWriter *writer = ring->writer;
+
+    while (writer->head < writer->claimed) {
+        SlotJob *job = &ring->jobs[writer->head % writer->slot_count];
+        if (!job_is_complete(job))
+            return;
+        publish(stream, ring, job);
+    }
+}
+
+static void accept_released(Stream *stream, uint32_t index) {
+    StreamRing *ring = &stream->rings[index];
+    RingWriter *writer = ring->writer;
+    uint64_t least = UINT64_MAX;
+    int violator;
+
+    while ((violator = ring_writer_accept(writer)) >= 0) {
+        PipelineEvent event = {
+            .kind = PIPELINE_EVENT_VIOLATION, .ring = index, .member = (uint32_t)violator};
+        StreamCommand leave = {.ring = index, .member = (uint32_t)violator};
+
+        command_leave(stream, &leave);
+        stream_event(stream, &event);
+    }
+    for (uint32_t m = 0, seen = 0; seen < writer->member_count; m++) {
+        if (!writer->members[m].used)
+            continue;
+        seen++;
+        atomic_store_explicit(&ring->status_released[m], writer->members[m].released,
+                              memory_order_relaxed);
+        if (writer->members[m].released < least) {
+            least = writer->members[m].released;
+            atomic_store_explicit(&ring->status_slowest, m, memory_order_relaxed);
+        }
+    }
+    atomic_store_explicit(&ring->status_head, writer->head, memory_order_relaxed);
+    atomic_store_explicit(&ring->status_tail, writer->tail, memory_order_relaxed);
+}
+
+/* A full ring: half of it released, or a trainer that waits (it rings by itself), wakes us. */
+static bool ask_for_wakes(Stream *stream) {
+    bool again = false;
+
+    for (uint32_t i = 0; i < stream->ring_count; i++) {
+        StreamRing *ring = &stream->rings[i];
+        RingWriter *writer = ring->writer;
+        bool full = writer->claimed - writer->tail >= writer->slot_count;
+        uint64_t wake_at = full && !ring->closed ? writer->tail + (writer->slot_count + 1) / 2 : 0;
+
+        if (wake_at == ring->wake_at)
+            continue;
+        ring->wake_at = wake_at;
+        ring_writer_set_wake(writer, wake_at);
+        if (wake_at) {
+            uint64_t tail = writer->tail;
+            accept_released(stream, i);
+            again |= writer->tail != tail;
+        }
+    }
+    return again;
+}
+
+/* ---- the step ---- */
+
+static void finish_rings(Stream *stream, uint32_t state, int code, const char *text) {
+    for (uint32_t i = 0; i < stream->ring_count; i++)
+        if (stream->rings[i].writer)
+            commit(stream, &stream->rings[i]);
+    set_all_states(stream, state, code, text);
+}
+
+static void forget_done(FetchForget *forget) {
+    Stream *stream = (Stream *)((char *)forget - offsetof(Stream, forget));
+
+    stream_end(stream);
+}
+
+/* First the kernel forgets files and buffers, then the memory goes. */
+static void step_closing(Stream *stream) {
+    PipelineEvent event = {.kind = PIPELINE_EVENT_CLOSED};
+
+    if (stream->state == STREAM_CLOSED || atomic_load(&stream->in_flight) > 0)
+        return;
+    if (!stream->forgetting && stream->files) {
+        stream->forgetting = true;
+        stream->forget = (FetchForget){
+            .files = stream->files,
+            .file_count = stream->feed->catalog->shard_count,
+            .buffers = stream->buffers,
+            .buffer_count = stream->buffers ? FEED_READS_IN_FLIGHT : 0,
+            .done = forget_done,
+        };
+        stream_begin(stream);
+        fetch_forget(stream->pipeline->fetch, &stream->forget);
+        return;
+    }
+    stream_teardown(stream);
+    stream_event(stream, &event);
+}
+
+static void step_failed(Stream *stream) {
+    PipelineEvent event = {.kind = PIPELINE_EVENT_FAILED};
+
+    pthread_mutex_lock(&stream->error_lock);
+    event.code = stream->error.code;
+    memcpy(event.text, stream->error.text, sizeof event.text - 1);
+    pthread_mutex_unlock(&stream->error_lock);
+    finish_rings(stream, SEQFEED_RING_FAILED, event.code, event.text);
+    stream->state = STREAM_FAILED;
+    stream_event(stream, &event);
+}
+
+static void step_running(Stream *stream) {
+    Pushed pushed = {0};
+    bool again;
+
+    do {
+        for (uint32_t i = 0; i < stream->ring_count; i++) {
+            commit(stream, &stream->rings[i]);
+            accept_released(stream, i);
+        }
+        stream_adopt_epoch(stream);
+        stream_claim_all(stream, &pushed);
+        stream_close_windows(stream);
+        stream_open_windows(stream, &pushed);
+        stream_advance_windows(stream, &pushed);
+        again = ask_for_wakes(stream);
+    } while (again);
+    if (pushed.urgent + pushed.ahead > 0)
+        pipeline_wake(stream->pipeline, pushed.urgent + pushed.ahead);
+}
+
+/* Batches that were claimed before are still filled and published, in order. */
+static void step_draining(Stream *stream) {
+    Pushed pushed = {0};
+    bool done = true;
+
+    stream_advance_windows(stream, &pushed);
+    for (uint32_t i = 0; i < stream->ring_count; i++) {
+        stream_issue_pieces(stream, &stream->rings[i], &pushed);
+        commit(stream, &stream->rings[i]);
+        done &= stream->rings[i].writer->head == stream->rings[i].writer->claimed;
+    }
+    if (done && !stream->drained) {
+        stream->drained = true;
+        set_all_states(stream, SEQFEED_RING_DRAIN, 0, NULL);
+    }
+    if (pushed.urgent + pushed.ahead > 0)
+        pipeline_wake(stream->pipeline, pushed.urgent + pushed.ahead);
+}
+
+void stream_step(Stream *stream) {
+    step_commands(stream);
+    if (stream->state == STREAM_CLOSED)
+        return;
+    if (atomic_load(&stream->failed) && stream->state != STREAM_FAILED &&
+        stream->state != STREAM_CLOSING)
+        step_failed(stream);
+    if (stream->closing_asked && stream->state != STREAM_CLOSING) {
+        set_all_states(stream, SEQFEED_RING_CLOSED, 0, NULL);
+        stream->state = STREAM_CLOSING;
+    }
+    if (stream->state == STREAM_RUNNING)
+        step_running(stream);
+    else if (stream->state == STREAM_DRAINING)
+        step_draining(stream);
+    if (stream->state == STREAM_CLOSING)
+        step_closing(stream);
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/* The windows of a stream on their way from the plan to decoded blocks.
+ *
+ * Pacing. The first window of a strand is read and decoded at once. The second is decoded at the
+ * pace at which rows of the first are claimed, so that it is ready just when it is needed and no
+ * batch but a stream's first waits for a whole window; beyond that pace only workers with nothing
+ * else to do go on with it, a block at a time each, so that a trainer's release never waits behind
+ * a queue of blocks. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arithmetic.h"
+#include "base/memory.h"
+#include "pipeline/pipeline_internal.h"
+#include "pipeline/stream.h"
+#include "pipeline/stream_parts.h"
+
+/* Worker task: counting may read lengths, so it is nothing for the baton holder. */
+static void count_run(Task *task, void *worker) {
+    Stream *stream = (Stream *)((char *)task - offsetof(Stream, count));
+    Error error;
+
+    if (feed_epoch_get(stream->feed, stream->seed, stream->newest_epoch->plan->epoch + 1,
+                       &stream->count_result, &error) < 0)
+        stream_fail(stream, &error);
+    atomic_store(&stream->count_done, true);
+    stream_end(stream);
+}
+
+static void count_next_epoch(Stream *stream, Pushed *pushed) {
+    if (stream->counting)
+        return;
+    stream->counting = true;
+    stream->count.run = count_run;
+    stream_push(stream, &stream->count, false, pushed);
+}
+
+void stream_adopt_epoch(Stream *stream) {
+    StreamEpoch *epoch;
+
+    if (!atomic_load(&stream->count_done) || !stream->count_result)
+        return;
+    epoch = stream_epoch_new(stream, stream->count_result, 0);
+    if (!epoch) {
+        stream_fail_for_memory(stream, "an epoch");
+        return;
+    }
+    stream->count_result = NULL;
+    atomic_store(&stream->count_done, false);
+    stream->counting = false;
+    stream->newest_epoch->next = stream_epoch_ref(epoch);
+    stream_epoch_unref(stream, stream->newest_epoch);
+    stream->newest_epoch = epoch;
+}
+
+/* Has the strand only a few windows left in the newest epoch? */
+static bool strand_near_end(const Stream *stream, const Strand *strand) {
+    const StrandCursor *cursor = &strand->cursor;
+    uint64_t window_batches = stream->feed->window_sequences_max / stream->plan.size + 1;
+
+    if (cursor->epoch->next)
+        return false;
+    return cursor->place >= cursor->epoch->limit ||
+           cursor->epoch->limit - cursor->place < 3 * window_batches * stream->strand_count;
+}
+
+void stream_close_windows(Stream *stream) {
+    for (uint32_t s = 0; s < stream->strand_count; s++)
+        for (Window *window = stream->strands[s].first, *next; window; window = next) {
+            next = window->next;
+            if (window_is_done(window))
+                window_close(window);
+        }
+}
+
+/* The oldest epoch in which some strand still has windows to open: none may run ahead of it, or its
+ * windows would take the places of those that rings wait for. */
+static uint64_t oldest_cursor_epoch(const Stream *stream) {
+    uint64_t oldest = UINT64_MAX;
+
+    for (uint32_t s = 0; s < stream->strand_count; s++) {
+        const StrandCursor *cursor = &stream->strands[s].cursor;
+        if (cursor->place < cursor->epoch->limit)
+            oldest = MIN(oldest, cursor->epoch->plan->epoch);
+    }
+    return oldest;
+}
+
+void stream_open_windows(Stream *stream, Pushed *pushed) {
+    uint64_t oldest = oldest_cursor_epoch(stream);
+
+    for (uint32_t s = 0; s < stream->strand_count; s++) {
+        Strand *strand = &stream->strands[s];
+        const StrandCursor *cursor = &strand->cursor;
+
+        if (strand_near_end(stream, strand))
+            count_next_epoch(stream, pushed);
+        while (strand->wanted ||
+               (strand->live < 2 && stream->windows_live < stream->windows_limit)) {
+            int r;
+            if (!strand->wanted && cursor->epoch->plan->epoch > oldest)
+                break;
+            r = strand_open_window(stream, strand);
+            strand->wanted = false;
+            if (r < 0)
+                stream_fail_for_memory(stream, "a window");
+            if (r != 0)
+                break;
+        }
+    }
+}
+
+static void block_read_done(FetchRequest *request) {
+    WindowBlock *block = (WindowBlock *)((char *)request - offsetof(WindowBlock, read));
+    Stream *stream = block->window->stream;
+    const Catalog *catalog = stream->feed->catalog;
+
+    if (request->result < 0) {
+        Error error;
+        error_set(&error, request->result, "%s/%s: cannot read block %u at offset %lu: %s",
+                  catalog->path, catalog->shards[catalog->blocks[block->block].shard].path,
+                  block->block, (unsigned long)request->offset,
+                  request->result == -ENODATA ? "the file has become shorter"
+                                              : strerror(-request->result));
+        stream_fail(stream, &error);
+    }
+    atomic_store(&block->stage, BLOCK_READ);
+    stream_end(stream);
+}
+
+/* The block from the cache, if it is there. */
+static bool take_from_cache(Stream *stream, Window *window, uint32_t index) {
+    WindowBlock *block = &window->blocks[index];
+    const Catalog *catalog = stream->feed->catalog;
+    BlockView view;
+
+    block->cached = block_cache_pin(stream->pipeline->cache, catalog->id, block->block);
+    if (!block->cached)
+        return false;
+    block_view(catalog, block->block, block_cache_bytes(block->cached), &view);
+    for (uint32_t c = 0; c < catalog->column_count; c++)
+        window->columns[(size_t)index * catalog->column_count + c] = view.columns[c];
+    atomic_fetch_add_explicit(&stream->cache_hits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stream->pipeline->cache_hits, 1, memory_order_relaxed);
+    window->decodes_issued++;
+    atomic_store(&block->stage, BLOCK_DECODED);
+    atomic_fetch_sub(&window->blocks_left, 1);
+    return true;
+}
+
+static void read_blocks(Stream *stream, Window *window) {
+    const Catalog *catalog = stream->feed->catalog;
+
+    for (; window->read_next < window->block_count; window->read_next++) {
+        WindowBlock *block = &window->blocks[window->read_next];
+        const CatalogBlock *entry = &catalog->blocks[block->block];
+
+        if (!block->needed || take_from_cache(stream, window, window->read_next))
+            continue;
+        if (stream->free_buffer_count == 0)
+            return;
+        block->buffer = stream->free_buffers[--stream->free_buffer_count];
+        block->read = (FetchRequest){
+            .file = &stream->files[entry->shard],
+            .buffer = block->buffer,
+            .offset = entry->offset,
+            .size = entry->compressed_bytes,
+            .done = block_read_done,
+        };
+        atomic_store(&block->stage, BLOCK_READING);
+        atomic_fetch_add_explicit(&stream->blocks_read, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&stream->bytes_read, entry->compressed_bytes,
+                                  memory_order_relaxed);
+        atomic_fetch_add_explicit(&stream->pipeline->blocks_read, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&stream->pipeline->bytes_read, entry->compressed_bytes,
+                                  memory_order_relaxed);
+        stream_begin(stream);
+        fetch_submit(stream->pipeline->fetch, &block->read);
+    }
+}
+
+static bool take_raw_buffer(Stream *stream, WindowBlock *block) {
+    uint64_t ordinary = stream->feed->block_buffer_bytes;
+    uint64_t need = align_up(stream->feed->catalog->blocks[block->block].raw_bytes, SEQFEED_PAGE);
+
+    block->raw_size = MAX(need, ordinary);
+    if (block->raw_size == ordinary && stream->free_block_count > 0)
+        block->raw = stream->free_blocks[--stream->free_block_count];
+    else
+        block->raw = memory_map(block->raw_size);
+    return block->raw != NULL;
+}
+
+/* Give up to `limit` blocks that have been read to the workers. */
+static void decode_blocks(Stream *stream, Window *window, uint32_t limit, bool urgent,
+                          Pushed *pushed) {
+    for (uint32_t i = window->decode_low; i < window->read_next && limit > 0; i++) {
+        WindowBlock *block = &window->blocks[i];
+        uint32_t stage = atomic_load_explicit(&block->stage, memory_order_acquire);
+
+        if (stage == BLOCK_READ) {
+            if (!take_raw_buffer(stream, block)) {
+                stream_fail_for_memory(stream, "a block");
+                return;
+            }
+            block->decode.run = window_decode_run;
+            atomic_store_explicit(&block->stage, BLOCK_DECODING, memory_order_relaxed);
+            atomic_fetch_add(&stream->decodes_in_flight, 1);
+            window->decodes_issued++;
+            limit--;
+            stream_push(stream, &block->decode, urgent, pushed);
+        }
+        if (i == window->decode_low && stage != BLOCK_READING)
+            window->decode_low++;
+    }
+}
+
+/* Blocks whose decoding has ended no longer need what was read. */
+static void recycle_read_buffers(Stream *stream, Window *window) {
+    for (uint32_t i = window->recycle_low; i < window->read_next; i++) {
+        WindowBlock *block = &window->blocks[i];
+        if (block->buffer &&
+            atomic_load_explicit(&block->stage, memory_order_acquire) == BLOCK_DECODED) {
+            stream->free_buffers[stream->free_buffer_count++] = block->buffer;
+            block->buffer = NULL;
+        }
+        if (i == window->recycle_low && !block->buffer)
+            window->recycle_low++;
+    }
+}
+
+/* How many blocks of the window behind `before` should have been given out by now. */
+static uint32_t paced_decodes(const Window *before, const Window *window) {
+    uint64_t claimed = before->rows_claimed, total = before->rows_total;
+
+    return (uint32_t)divide_up((uint64_t)window->blocks_needed * MIN(claimed, total), total);
+}
+
+static void advance_window(Stream *stream, Window *window, const Window *before, Pushed *pushed) {
+    uint32_t paced, in_flight, workers = stream->pipeline->options.workers;
+
+    if (!window->plan_issued && atomic_load(&window->lengths_left) == 0) {
+        window->plan_issued = true;
+        stream_push(stream, &window->plan, true, pushed);
+    }
+    if (!window_is_planned(window) || window_is_ready(window))
+        return;
+    recycle_read_buffers(stream, window);
+    read_blocks(stream, window);
+    paced = before ? paced_decodes(before, window) : window->blocks_needed;
+    if (paced > window->decodes_issued)
+        decode_blocks(stream, window, paced - window->decodes_issued, true, pushed);
+    else if ((in_flight = atomic_load(&stream->decodes_in_flight)) < workers)
+        decode_blocks(stream, window, workers - in_flight, false, pushed);
+}
+
+/* First windows before second ones, so that what rings wait for gets the read buffers. Windows
+ * behind these are planned only, to shape a batch that spans many small ones. */
+void stream_advance_windows(Stream *stream, Pushed *pushed) {
+    for (uint32_t s = 0; s < stream->strand_count; s++)
+        if (stream->strands[s].first)
+            advance_window(stream, stream->strands[s].first, NULL, pushed);
+    for (uint32_t s = 0; s < stream->strand_count; s++) {
+        Window *before = stream->strands[s].first;
+        if (!before || !before->next)
+            continue;
+        advance_window(stream, before->next, before, pushed);
+        for (Window *window = before->next->next; window; window = window->next)
+            if (!window->plan_issued && atomic_load(&window->lengths_left) == 0) {
+                window->plan_issued = true;
+                stream_push(stream, &window->plan, true, pushed);
+            }
+    }
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include "pipeline/window.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arithmetic.h"
+#include "base/memory.h"
+#include "pipeline/pipeline_internal.h"
+#include "pipeline/stream.h"
+
+Window *window_new(Stream *stream) {
+    Window *window = stream->free_windows;
+
+    if (window) {
+        stream->free_windows = window->next;
+        window->next = NULL;
+        return window;
+    }
+    window = calloc(1, sizeof *window);
+    if (window)
+        window->stream = stream;
+    return window;
+}
+
+void window_free(Window *window) {
+    free(window->units);
+    free(window->packed);
+    free(window->blocks);
+    free(window->columns);
+    free(window);
+}
+
+/* Make *memory hold at least `need` bytes; its content is lost. False: no memory. */
+static bool grow(void *memory, size_t *capacity, size_t need) {
+    void **pointer = memory;
+
+    if (need <= *capacity)
+        return true;
+    free(*pointer);
+    *pointer = malloc(need);
+    *capacity = *pointer ? need : 0;
+    return *pointer != NULL;
+}
+
+static bool window_make_room(Window *window, uint32_t block_count, size_t packed_bytes) {
+    size_t columns = window->stream->feed->catalog->column_count;
+
+    if (block_count > window->block_capacity) {
+        free(window->blocks);
+        free(window->columns);
+        window->blocks = calloc(block_count, sizeof *window->blocks);
+        window->columns = calloc(block_count * columns, sizeof *window->columns);
+        window->block_capacity = window->blocks && window->columns ? block_count : 0;
+    }
+    return window->block_capacity >= block_count &&
+           grow(&window->packed, &window->packed_capacity, packed_bytes) &&
+           grow(&window->units, &window->unit_capacity, window->unit_count * sizeof(PlanUnit));
+}
+
+static void lengths_done(FetchRequest *request) {
+    WindowBlock *block = (WindowBlock *)((char *)request - offsetof(WindowBlock, read));
+    Window *window = block->window;
+    Stream *stream = window->stream;
+
+    if (request->result < 0) {
+        Error error;
+        const Catalog *catalog = stream->feed->catalog;
+        error_set(&error, request->result,
+                  "%s/%s: cannot read the lengths of block %u at offset %lu: %s", catalog->path,
+                  catalog->shards[catalog->blocks[block->block].shard].path, block->block,
+                  (unsigned long)request->offset,
+                  request->result == -ENODATA ? "the file has become shorter"
+                                              : strerrordesc_np(-request->result));
+        stream_fail(stream, &error);
+    }
+    atomic_fetch_sub(&window->lengths_left, 1);
+    stream_end(stream);
+}
+
+static void read_lengths(Window *window, const uint32_t *numbers) {
+    Stream *stream = window->stream;
+    const Catalog *catalog = stream->feed->catalog;
+    uint8_t *at = window->packed;
+
+    atomic_store(&window->lengths_left, window->block_count);
+    for (uint32_t i = 0; i < window->block_count; i++) {
+        WindowBlock *block = &window->blocks[i];
+        const CatalogBlock *entry = &catalog->blocks[numbers[i]];
+        uint32_t bytes = catalog->block_sequences[numbers[i]] * entry->lengths_width;
+
+        *block = (WindowBlock){.window = window, .block = numbers[i], .lengths = at};
+        block->read = (FetchRequest){
+            .file = &stream->files[entry->shard],
+            .memory = at,
+            .offset = entry->lengths_offset,
+            .size = bytes,
+            .done = lengths_done,
+        };
+        at += bytes;
+        stream_begin(stream);
+        fetch_submit(stream->pipeline->fetch, &block->read);
+    }
+}
+
+int window_open(Window *window, Strand *strand, const StrandCursor *begin, uint64_t pass,
+                uint64_t rows_total) {
+    Stream *stream = window->stream;
+    const Catalog *catalog = stream->feed->catalog;
+    const PlanStrand *plan = &begin->epoch->plan->strands[strand->number];
+    const PlanWindow *plan_window = &plan->windows[window->number];
+    const uint32_t *numbers = plan->blocks + plan_window->block_first;
+    size_t packed = 0;
+
+    for (uint32_t i = 0; i < plan_window->block_count; i++)
+        packed += (size_t)catalog->block_sequences[numbers[i]] *
+                  catalog->blocks[numbers[i]].lengths_width;
+    window->unit_first = plan->unit_sums[window->number];
+    window->unit_count = plan_window_units(plan, window->number);
+    if (!window_make_room(window, plan_window->block_count, packed)) {
+        window_free(window);
+        return -ENOMEM;
+    }
+    window->strand = strand;
+    window->begin = *begin;
+    window->epoch = stream_epoch_ref(begin->epoch);
+    window->pass = pass;
+    window->rows_total = rows_total;
+    window->rows_claimed = 0;
+    atomic_store(&window->rows_left, rows_total);
+    window->plan_issued = false;
+    atomic_store(&window->planned, false);
+    window->plan.run = window_plan_run;
+    window->block_count = plan_window->block_count;
+    window->read_next = window->decode_low = window->recycle_low = 0;
+    window->decodes_issued = window->blocks_needed = 0;
+    atomic_store(&window->blocks_left, 0);
+
+    window->next = NULL;
+    if (strand->last)
+        strand->last->next = window;
+    else
+        strand->first = window;
+    strand->last = window;
+    strand->live++;
+    stream->windows_live++;
+    read_lengths(window, numbers);
+    return 0;
+}
+
+bool window_is_planned(const Window *window) {
+    return atomic_load_explicit(&((Window *)window)->planned, memory_order_acquire);
+}
+
+bool window_is_ready(const Window *window) {
+    return window_is_planned(window) &&
+           atomic_load_explicit(&((Window *)window)->blocks_left, memory_order_acquire) == 0;
+}
+
+bool window_is_done(const Window *window) {
+    return window_is_ready(window) &&
+           atomic_load_explicit(&((Window *)window)->rows_left, memory_order_acquire) == 0;
+}
+
+/* Ordinary buffers are pooled; a block that needs more has memory of its own. */
+static void give_raw_back(Stream *stream, WindowBlock *block) {
+    const Catalog *catalog = stream->feed->catalog;
+
+    if (block_cache_offer(stream->pipeline->cache, catalog->id, block->block, block->raw,
+                          block->raw_size))
+        return;
+    if (block->raw_size == stream->feed->block_buffer_bytes &&
+        stream->free_block_count < stream->free_block_capacity)
+        stream->free_blocks[stream->free_block_count++] = block->raw;
+    else
+        memory_unmap(block->raw, block->raw_size);
+}
+
+void window_close(Window *window) {
+    Stream *stream = window->stream;
+    Strand *strand = window->strand;
+    Window **link = &strand->first, *before = NULL;
+
+    for (uint32_t i = 0; i < window->block_count; i++) {
+        WindowBlock *block = &window->blocks[i];
+        if (block->cached)
+            block_cache_unpin(stream->pipeline->cache, block->cached);
+        else if (block->raw)
+            give_raw_back(stream, block);
+        if (block->buffer)
+            stream->free_buffers[stream->free_buffer_count++] = block->buffer;
+        block->cached = NULL;
+        block->raw = NULL;
+        block->buffer = NULL;
+    }
+    for (; *link != window; link = &(*link)->next)
+        before = *link;
+    *link = window->next;
+    if (strand->last == window)
+        strand->last = before;
+    strand->live--;
+    stream->windows_live--;
+    stream_epoch_unref(stream, window->epoch);
+    window->next = stream->free_windows;
+    stream->free_windows = window;
+}

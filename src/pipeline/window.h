@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* window.h: one window of one strand on its way: lengths are read, its sequences planned, its
+ * blocks read and decoded, its rows copied into slots; then its blocks go to the cache or back to
+ * the pool.
+ *
+ * Who writes: the baton holder, but for the atomics, with which the fetch thread and workers tell
+ * what they have finished. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/task.h"
+#include "pipeline/block_cache.h"
+#include "pipeline/fetch.h"
+#include "plan/plan.h"
+
+typedef struct Stream Stream;
+typedef struct Strand Strand;
+typedef struct StreamEpoch StreamEpoch;
+typedef struct Window Window;
+
+/* A place in a strand's sequence of batches: the next row that no window has been opened for. */
+typedef struct StrandCursor {
+    StreamEpoch *epoch; /* NULL: the epoch is not counted yet */
+    uint64_t place;     /* batch place within the epoch; beyond its limit: the epoch has ended */
+    uint64_t unit;      /* within the strand: first unit of that batch which is still to come */
+} StrandCursor;
+
+typedef enum BlockStage {
+    BLOCK_IDLE,     /* not asked for */
+    BLOCK_READING,  /* with the fetch thread */
+    BLOCK_READ,     /* compressed bytes are here */
+    BLOCK_DECODING, /* with a worker */
+    BLOCK_DECODED
+} BlockStage;
+
+typedef struct WindowBlock {
+    FetchRequest read; /* its lengths first, then the block itself */
+    Task decode;
+    Window *window;
+    uint32_t block;         /* of the dataset */
+    const uint8_t *lengths; /* within window->packed */
+    bool needed;            /* some row of this stream comes from it */
+    _Atomic uint32_t stage;
+    FetchBuffer *buffer; /* while READING .. DECODING */
+    CachedBlock *cached; /* pinned, or NULL */
+    uint8_t *raw;        /* own decoded bytes, or NULL */
+    size_t raw_size;
+} WindowBlock;
+
+struct Window {
+    Stream *stream;
+    Strand *strand;
+    Window *next; /* in its strand, oldest first; or in the free list */
+    StreamEpoch *epoch;
+    StrandCursor begin; /* where the strand's cursor stood when this window was opened */
+    uint64_t pass;      /* which time around the strand's batches (repetitions come again) */
+    uint32_t number;    /* of the plan's window */
+    uint64_t unit_first, unit_count;
+    uint64_t rows_total; /* rows that this stream takes from it … */
+    uint64_t rows_claimed;
+    _Atomic uint64_t rows_left; /* … and how many are not copied yet */
+
+    PlanUnit *units; /* [unit_count]; readable once `planned` */
+    size_t unit_capacity;
+    uint8_t *packed; /* lengths as they stand in the index, block after block */
+    size_t packed_capacity;
+    _Atomic uint32_t lengths_left; /* reads under way */
+    bool plan_issued;
+    _Atomic bool planned;
+    Task plan;
+
+    WindowBlock *blocks;
+    const uint8_t **columns; /* [block_count][column_count] of decoded blocks */
+    uint32_t block_count, block_capacity;
+    uint32_t read_next;     /* blocks before it have been asked for or are not needed */
+    uint32_t decode_low;    /* blocks before it have been given to workers */
+    uint32_t recycle_low;   /* blocks before it hold no read buffer any more */
+    uint32_t blocks_needed; /* valid once planned */
+    uint32_t decodes_issued;
+    _Atomic uint32_t blocks_left; /* needed ones that are not decoded; valid once planned */
+};
+
+/* A Window object of the stream's free list or a new one; NULL: no memory. */
+Window *window_new(Stream *stream);
+void window_free(Window *window);
+
+/* Set up for the window in which the cursor's unit lies, and start reading its lengths. 0 or
+ * -ENOMEM. */
+MUST_CHECK int window_open(Window *window, Strand *strand, const StrandCursor *begin, uint64_t pass,
+                           uint64_t rows_total);
+
+/* May its batches be shaped, and its rows be copied? */
+bool window_is_planned(const Window *window);
+bool window_is_ready(const Window *window);
+/* All rows copied, nothing under way. */
+bool window_is_done(const Window *window);
+
+/* Give its blocks to the cache or back to the pool, and the object to the free list. */
+void window_close(Window *window);
