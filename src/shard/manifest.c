@@ -19,7 +19,7 @@
 #define FORMAT_NAME "seqfeed-dataset"
 #define TAIL_FORMAT "  \"checksum\": \"crc32c:%08x\"\n}\n"
 
-enum { FORMAT_VERSION = 1, TAIL_BYTES = 35, PATH_BYTES_MAX = 255 };
+enum { FORMAT_VERSION = 1, TAIL_BYTES = 34, PATH_BYTES_MAX = 255 };
 
 static void free_shards(ManifestShard *shards, uint32_t count) {
     for (uint32_t s = 0; shards && s < count; s++)
