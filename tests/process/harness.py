@@ -59,6 +59,13 @@ def tool(*arguments, check=True, input=None, env=None, timeout=120, cwd=None):
     return ran
 
 
+def wait_until(condition, otherwise, timeout=10):
+    deadline = time.monotonic() + timeout * PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
+
+
 # --- datasets and configurations -----------------------------------------------------------------
 
 def write_jsonl(path, rows):
@@ -197,8 +204,9 @@ class Daemon:
                    for key in ("RssAnon", "RssShmem"))
 
     def cpu_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Time on a processor of all threads, to the nanosecond."""
+        tasks = pathlib.Path(f"/proc/{self.pid}/task")
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
@@ -206,6 +214,12 @@ class Daemon:
     # its trainers
     def tool(self, *arguments, **options):
         return tool(*arguments, "--socket", self.socket, **options)
+
+    def tool_start(self, *arguments):
+        """The same in the background."""
+        return subprocess.Popen([str(TOOL), *map(str, arguments), "--socket", str(self.socket)],
+                                text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env=environment())
 
     def cat_arguments(self, feed="train", n=None, **options):
         words = ["cat", feed, "--json", "--socket", self.socket]

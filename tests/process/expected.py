@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""What a feed must deliver, by the Python references alone: shards read by tests/reference/
+shard_reader.py, order by plan_reference.py, tensors by numpy. No C code takes part."""
+import itertools
+import pathlib
+import sys
+
+import numpy
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/reference"))
+
+import plan_reference  # noqa: E402
+import shard_reader  # noqa: E402
+
+AUTO_WINDOW_BYTES = 64 << 20
+
+
+class Expected:
+    """Expected(dataset, size=8, seed=3, ...) takes the words of the configuration's order, batch,
+    length and pad."""
+
+    def __init__(self, directory, size=64, shuffle=True, seed=0, window=None, strands=1, last="keep",
+                 tail="repeat", length_max=None, overflow="error", empty="keep", to="longest", multiple_of=1,
+                 side="right", value=0):
+        self.dataset = shard_reader.read_dataset(directory)
+        self.blocks = self.dataset.blocks
+        self.lengths = [block.lengths.tolist() for block in self.blocks]
+        longest = max([1, *itertools.chain(*self.lengths)])
+        raw = sum(block.raw_bytes for block in self.blocks)
+        if window is None:
+            window = max(1, len(self.blocks)) if raw <= AUTO_WINDOW_BYTES else 64
+        if length_max is None:
+            length_max = longest if to == "longest" else to
+        self.to, self.multiple_of, self.side, self.value = to, multiple_of, side, value
+        self.spec = plan_reference.Spec(
+            size=size, max=length_max, shuffle=shuffle, seed=seed, window=window, strands=strands, last=last,
+            tail=tail, overflow=overflow, empty=empty, pad=f"{to}/{multiple_of}/{side}/{value}")
+
+    def cursor(self, epoch, index):
+        return plan_reference.cursor(self.spec, self.dataset.id, epoch, index)
+
+    def stream(self, world=1, epoch=0, start=0):
+        """For ever: one list a round, with the batch of each rank."""
+        number, at = epoch, start
+        for step in plan_reference.stream(self.spec, self.lengths, epoch, start, world):
+            if step.epoch != number:
+                number, at = step.epoch, 0
+            yield [self.batch(step, batch, at + rank) for rank, batch in enumerate(step.batches)]
+            at += world
+
+    def epoch(self, world=1, epoch=0, start=0):
+        """The same up to the end of the epoch: a list of rounds."""
+        return list(itertools.takewhile(lambda found: found[0]["epoch"] == epoch,
+                                        self.stream(world, epoch, start)))
+
+    def rank(self, rank, world=1, epoch=0, start=0):
+        return [found[rank] for found in self.epoch(world, epoch, start)]
+
+    def batch(self, step, batch, place):
+        return {"epoch": step.epoch, "step": batch.index, "place": place,
+                "cursor": self.cursor(*step.cursor), "repeated": batch.repeated,
+                "tensors": self.tensors(batch)}
+
+    def tensors(self, batch):
+        """The preset `seed`."""
+        rows = [self.tokens(unit) for unit in batch.units]
+        rows += [numpy.zeros(0, numpy.int64)] * (batch.rows - len(rows))
+        length = max(len(row) for row in rows)
+        if self.to != "longest":
+            length = self.to
+        length = -(-length // self.multiple_of) * self.multiple_of
+        tokens = numpy.full((len(rows), length), self.value, numpy.int64)
+        mask = numpy.zeros((len(rows), length), numpy.bool_)
+        for number, row in enumerate(rows):
+            first = 0 if self.side == "right" else length - len(row)
+            tokens[number, first:first + len(row)] = row
+            mask[number, first:first + len(row)] = True
+        found = {"tokens": tokens, "mask": mask}
+        if "label" in self.dataset.columns:
+            labels = [int(self.blocks[unit.block].column("label")[unit.sequence])
+                      for unit in batch.units]
+            found["labels"] = numpy.array(labels + [0] * (len(rows) - len(labels)), numpy.int64)
+        found["lengths"] = numpy.array([len(row) for row in rows], numpy.int64)
+        return found
+
+    def tokens(self, unit):
+        values = self.blocks[unit.block].column("tokens")
+        return values[unit.start:unit.start + unit.length].astype(numpy.int64)
+

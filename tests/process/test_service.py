@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""What `meson install` lays down for systemd, looked at by systemd's own tools."""
+import os
+import re
+import shutil
+import subprocess
+
+import harness
+import pytest
+
+pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"),
+                                reason="no systemd-analyze here (systemd)")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The root of an installation into an empty folder."""
+    if harness.SANITIZED:
+        pytest.skip("units do not depend on the build variant")
+    root = tmp_path_factory.mktemp("root")
+    ran = subprocess.run(["meson", "install", "-C", harness.BUILD, "--no-rebuild", "--destdir", root],
+                         capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return root
+
+
+def find(root, name):
+    found = [path for path in root.rglob(name) if path.is_file() or path.is_symlink()]
+    assert len(found) == 1, f"{name}: {found}"
+    return found[0]
+
+
+@pytest.fixture
+def units(installed, tmp_path):
+    """The units, with a program that is there in place of the installed one."""
+    for name in ("seqfeedd.service", "seqfeedd.socket"):
+        text = find(installed, name).read_text()
+        (tmp_path / name).write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={harness.DAEMON}", text,
+                                            flags=re.MULTILINE))
+    return tmp_path
+
+
+def analyze(*words):
+    return subprocess.run(["systemd-analyze", *map(str, words)], capture_output=True, text=True,
+                          env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning"}, check=False)
+
+
+def test_everything_is_installed_where_it_belongs(installed):
+    service = find(installed, "seqfeedd.service").read_text()
+    program = re.search(r"^ExecStart=(\S+)", service, re.MULTILINE).group(1)
+    assert (installed / program.lstrip("/")).is_file()
+    for name in ("seqfeed", "seqfeed.h", "seqfeed.pc", "seqfeedd.socket", "seqfeed.1", "seqfeedd.8",
+                 "seqfeedd.yaml.5", "libseqfeed.3"):
+        find(installed, name)
+    names = sorted(str(path.parent.name) for path in installed.rglob("seqfeed.conf"))
+    assert names == ["sysusers.d", "tmpfiles.d"]
+
+
+def test_systemd_accepts_the_units(units):
+    ran = analyze("verify", "--man=no", units / "seqfeedd.service", units / "seqfeedd.socket")
+    assert ran.returncode == 0 and ran.stderr == "", ran.stderr
+
+
+def test_the_service_is_exposed_to_no_more_than_0_6(units):
+    ran = analyze("security", "--offline=yes", "--threshold=6", units / "seqfeedd.service")
+    assert ran.returncode == 0, ran.stdout[-400:]
+
+
+def test_trainers_keep_their_own_users(units):
+    """PrivateUsers= would show every trainer as nobody, and allow lists would mean nothing."""
+    assert re.search(r"^PrivateUsers=no$", (units / "seqfeedd.service").read_text(), re.MULTILINE)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="no systemd-sysusers here (systemd)")
+def test_the_user_can_be_made(installed, tmp_path):
+    paths = [path for path in installed.rglob("seqfeed.conf") if path.parent.name == "sysusers.d"]
+    (tmp_path / "etc").mkdir()
+    ran = subprocess.run(["systemd-sysusers", f"--root={tmp_path}", str(paths[0])],
+                         capture_output=True, text=True, check=False)
+    if ran.returncode and os.geteuid():
+        pytest.skip(f"systemd-sysusers wants to be root: {ran.stderr.strip()}")
+    assert ran.returncode == 0, ran.stderr
+    assert "seqfeed" in (tmp_path / "etc/passwd").read_text()
