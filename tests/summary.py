@@ -11,7 +11,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as xml
 
-THREADED = ("base", "ring", "pipeline", "server")
+THREADED = ("base", "client", "ring", "pipeline", "server")
 
 
 class Tally:
