@@ -39,7 +39,7 @@ class Tally:
             skip = case.find("skipped")
             bad = [found for kind in ("failure", "error") for found in case.findall(kind)]
             if bad:
-                self.failed.append((name, (bad[0].get("message") or "").splitlines()[0:1]))
+                self.failed.append((name, bad[0].get("message") or ""))
             elif skip is not None:
                 self.skipped.append((name, skip.get("message") or "no reason given"))
             else:
@@ -57,8 +57,7 @@ class Tally:
 
 
 def first_line(text):
-    lines = text if isinstance(text, list) else str(text).splitlines()
-    return lines[0] if lines else ""
+    return next(iter(text.splitlines()), "")
 
 
 def summarise(directory):
@@ -72,9 +71,9 @@ def summarise(directory):
         tally.failed.append(("everything", "no test ran"))
     print()
     for name, reason in tally.skipped:
-        print(f"skipped  {name}: {first_line(reason)}")
+        print(f"skipped  {name[:160]}: {first_line(reason)}")
     for name, reason in tally.failed:
-        print(f"FAILED   {name}: {first_line(reason)}")
+        print(f"FAILED   {name[:160]}: {first_line(reason)}")
     print(f"{tally.passed} passed, {len(tally.failed)} failed, {len(tally.skipped)} skipped")
     return 1 if tally.failed else 0
 

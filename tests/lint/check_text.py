@@ -4,6 +4,7 @@
 
 check_text.py [ROOT]      prints what breaks the rules, exits 1 if anything does
 """
+import contextlib
 import pathlib
 import re
 import subprocess
@@ -17,18 +18,22 @@ UNIQUE_IN = ("src", "cuda")
 # Words in two halves, so that this file does not break its own rules.
 LATER = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
 MACHINE = re.compile(r"(?:^|[^\w.])/(?:work|farm|root/|home/(?!USER|me/|you/))[/\w]", re.MULTILINE)
+MADE = re.compile(r"build($|-)|\.git$|\.cache$|\.pytest_cache$")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
 def tracked(root):
-    """Files under version control and new ones that git does not ignore; all files without git."""
-    listed = subprocess.run(["git", "-C", str(root), "ls-files", "-co", "--exclude-standard"],
-                            capture_output=True, text=True, check=False)
-    if listed.returncode == 0:
-        names = listed.stdout.splitlines()
-        return sorted(pathlib.Path(name) for name in names if (root / name).is_file())
-    return sorted(path.relative_to(root) for path in root.rglob("*")
-                  if path.is_file() and not path.parts[len(root.parts)].startswith("build"))
+    """Files under version control and new ones that git does not ignore; without git, or where it
+    does not trust the folder, all that do not look made."""
+    with contextlib.suppress(FileNotFoundError):
+        listed = subprocess.run(["git", "-C", str(root), "ls-files", "-co", "--exclude-standard"],
+                                capture_output=True, text=True, check=False)
+        if listed.returncode == 0:
+            names = listed.stdout.splitlines()
+            return sorted(pathlib.Path(name) for name in names if (root / name).is_file())
+    paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    return sorted(path for path in paths
+                  if not MADE.match(path.parts[0]) and "__pycache__" not in path.parts)
 
 
 def read_text(path):

@@ -54,7 +54,7 @@ def test_every_include_is_allowed():
     ("src/shard/a.c", '"nowhere.h"', "no header of this project"),
     ("include/seqfeed/a.h", '"base/error.h"', "include must not include base"),
     ("src/attic/a.c", "<stdint.h>", "no row in the table"),
-])
+], ids=str)
 def test_a_planted_include_is_found(tmp_path, name, include, said):
     for folder in check_layers.ALLOWED:
         (tmp_path / "src" / folder).mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def test_licences_sizes_words_links_and_names():
     ("src/base/a.c", "/* SPDX-License-Identifier: MIT */\n/* TO" "DO: later */\n", "left for later"),
     ("docs/a.md", "see /wo" "rk/place\n", "a path of one machine"),
     ("docs/a.md", "[text](nowhere.md)\n", "leads nowhere"),
-])
+], ids=["licence", "size", "words", "machine", "link"])
 def test_a_planted_text_is_found(tmp_path, name, text, said):
     plant(tmp_path, name, text)
     problems = check_text.check(tmp_path)
@@ -140,7 +140,8 @@ STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
 @pytest.mark.parametrize("compiler, language, standard", [
     ("gcc", "c", "c11"), ("gcc", "c", "c17"), ("g++", "c++", "c++17"), ("g++", "c++", "c++20"),
 ])
-@pytest.mark.parametrize("first", ["", "#include <stdio.h>\n#include <unistd.h>\n"])
+@pytest.mark.parametrize("first", ["", "#include <stdio.h>\n#include <unistd.h>\n"],
+                         ids=["first", "last"])
 def test_the_merged_client_header_compiles_everywhere(tmp_path, compiler, language, standard, first):
     if not shutil.which(compiler):
         pytest.skip(f"no {compiler} here")
