@@ -35,15 +35,20 @@ typedef struct Feed {
     PlanBlocks blocks; /* of the catalog */
     TensorSet tensors;
     uint32_t pad_to, pad_multiple_of; /* as configured; pad_to 0: longest */
+    int64_t pad_value;                /* of tokens, unless a tensor has its own */
     uint32_t slots;                   /* of a ring */
     uint64_t slot_bytes;
     uint32_t *allow_users, *allow_groups;
     uint32_t allow_user_count, allow_group_count;
-    uint64_t window_bytes_max;     /* worst case of one window: decoded blocks … */
-    uint32_t window_blocks_max;    /* … their number, and … */
-    uint64_t window_sequences_max; /* … their sequences */
-    uint64_t block_buffer_bytes;   /* what a decoded block of ordinary size takes */
-    uint32_t references;           /* atomic */
+    /* Worst case of one window, whatever the epoch. Memory for its decoded blocks: a buffer of
+     * block_buffer_bytes for each, and beside them the own memory of blocks that need more. */
+    uint64_t window_bytes_max;
+    uint32_t window_blocks_max;
+    uint64_t window_sequences_max, window_units_max;
+    uint64_t block_buffer_bytes; /* what a decoded block of ordinary size takes; whole pages */
+    uint32_t *block_units; /* [blocks.count], the same in every epoch; NULL: all their sequences */
+    PlanTally tally;       /* of an epoch, when block_units was counted */
+    uint32_t references;   /* atomic */
     pthread_mutex_t lock;
     FeedEpoch *epochs[FEED_EPOCHS_KEPT]; /* most recently used first */
 } Feed;
@@ -65,21 +70,14 @@ uint32_t feed_padded_length(const Feed *feed, uint32_t longest);
 /* The plan spec of a stream with this seed. */
 PlanSpec feed_plan_spec(const Feed *feed, uint64_t seed);
 
-/* The counted plan of an epoch; reads lengths where counting needs them (see plan_needs_lengths),
- * so it may block: for workers and tools. -ENODATA and a sentence when a strand has no batch. The
- * caller gives it back with feed_epoch_unref(). */
+/* The counted plan of an epoch. Linear in the number of blocks: for workers and tools. -ENODATA and
+ * a sentence when a strand has no batch. The caller gives it back with feed_epoch_unref(). */
 MUST_CHECK int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpoch **ret_epoch,
                               Error *error);
 void feed_epoch_unref(Feed *feed, FeedEpoch *epoch); /* accepts NULL */
 
-/* May a stream of `world` ranks start at batch `index` of this epoch? -ERANGE and a sentence when
- * the epoch has no such batch, or with tail: drop fewer batches than ranks (no epoch would ever
- * have a round). A start with no whole round left is fine: it means the next epoch. */
-MUST_CHECK int feed_epoch_check_start(const Feed *feed, const FeedEpoch *epoch, uint64_t index,
-                                      uint32_t world, Error *error);
-
-/* What one stream reserves: `rings` rings, and two windows for each of `strands` served strands
- * with the buffers that feed them. */
+/* What one stream reserves: `rings` rings, and two windows for each of `served_strands` strands
+ * with their lengths and units, and the buffers that feed them. */
 typedef struct FeedMemory {
     uint64_t rings, windows, buffers, total; /* bytes */
 } FeedMemory;
@@ -88,9 +86,8 @@ FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands
 /* Cursors (docs/formats/plan.md). The text has at most 512 bytes and no spaces. */
 void feed_cursor_format(const Feed *feed, uint64_t seed, uint64_t epoch, uint64_t index,
                         char ret_text[SEQFEED_CURSOR_BYTES]);
-/* -EINVAL: not a cursor; -ESTALE: of another plan, the sentence says field by field. On success the
- * seed that the cursor was made with must be the stream's (also checked: "seed" is one of the
- * fields). */
+/* -EINVAL: not a cursor; -ESTALE: of another plan (another seed included), the sentence says field
+ * by field. Whether the epoch has a batch of that index only counting it can tell: the caller's. */
 MUST_CHECK int feed_cursor_parse(const Feed *feed, uint64_t seed, const char *text,
                                  uint64_t *ret_epoch, uint64_t *ret_index, Error *error);
 /* The feed's side of a cursor with every field in full: what a ring's header shows. */

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+#include "feed/feed.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arithmetic.h"
+#include "feed/feed_internal.h"
+
+int feed_error(const FeedSource *source, Error *error, SettingsPlace place, const char *key,
+               const char *format, ...) {
+    char path[SETTINGS_NAME + 128], sentence[sizeof error->text];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    snprintf(path, sizeof path, "feeds.%s.%s", source->feed->name, key);
+    return settings_error(error, source->settings->path, place, path, "%s", sentence);
+}
+
+static int out_of_memory(const char *name, Error *error) {
+    return error_set(error, -ENOMEM, "no memory to open feed %s", name);
+}
+
+static int open_dataset(Feed *feed, const FeedSource *source, Error *error) {
+    Error reason = {0};
+    int r = catalog_open(source->feed->dataset, &feed->catalog, &reason);
+
+    if (r < 0) {
+        feed_error(source, error, source->feed->dataset_place, "dataset", "%s", reason.text);
+        if (error)
+            error->code = r;
+        return r;
+    }
+    feed->blocks = (PlanBlocks){.sequences = feed->catalog->block_sequences,
+                                .tokens = feed->catalog->block_tokens,
+                                .count = feed->catalog->block_count};
+    if (feed->catalog->sequences == 0)
+        return feed_error(source, error, source->feed->dataset_place, "dataset",
+                          "%s holds no sequences", source->feed->dataset);
+    return 0;
+}
+
+/* A copy of `count` ids; *ret_copy may stay NULL when there are none. */
+static bool copy_ids(const uint32_t *ids, uint32_t count, uint32_t **ret_copy,
+                     uint32_t *ret_count) {
+    if (count == 0)
+        return true;
+    *ret_copy = malloc(count * sizeof **ret_copy);
+    if (!*ret_copy)
+        return false;
+    memcpy(*ret_copy, ids, count * sizeof **ret_copy);
+    *ret_count = count;
+    return true;
+}
+
+static Feed *feed_new(const SettingsFeed *settings) {
+    Feed *feed = calloc(1, sizeof *feed);
+
+    if (!feed)
+        return NULL;
+    if (pthread_mutex_init(&feed->lock, NULL) != 0) {
+        free(feed);
+        return NULL;
+    }
+    feed->references = 1;
+    memcpy(feed->name, settings->name, sizeof feed->name);
+    feed->slots = settings->slots;
+    if (!copy_ids(settings->allow_users, settings->allow_user_count, &feed->allow_users,
+                  &feed->allow_user_count) ||
+        !copy_ids(settings->allow_groups, settings->allow_group_count, &feed->allow_groups,
+                  &feed->allow_group_count)) {
+        feed_unref(feed);
+        return NULL;
+    }
+    return feed;
+}
+
+static void unref_feed(Feed **feed) {
+    feed_unref(*feed);
+}
+
+int feed_open(const Settings *settings, const SettingsFeed *feed_settings, Feed **ret_feed,
+              Error *error) {
+    CLEANUP(unref_feed) Feed *feed = feed_new(feed_settings);
+    const FeedSource source = {.settings = settings, .feed = feed_settings};
+    int r;
+
+    if (!feed)
+        return out_of_memory(feed_settings->name, error);
+    r = open_dataset(feed, &source, error);
+    if (r == 0)
+        r = feed_check_plan(feed, &source, error);
+    if (r == 0)
+        r = feed_check_tensors(feed, &source, error);
+    if (r == 0)
+        r = feed_count_units(feed, error);
+    if (r < 0)
+        return r;
+    r = feed_bound_windows(feed);
+    if (r == -EOVERFLOW)
+        return feed_error(&source, error, feed_settings->window_place, "order.window",
+                          "a window of %u blocks could hold 2^32 rows or more: lower it",
+                          feed->plan.window);
+    if (r < 0)
+        return out_of_memory(feed_settings->name, error);
+    r = feed_check_memory(feed, &source, error);
+    if (r == 0)
+        r = feed_check_strands(feed, &source, error);
+    if (r < 0)
+        return r;
+    *ret_feed = feed;
+    feed = NULL;
+    return 0;
+}
+
+Feed *feed_ref(Feed *feed) {
+    __atomic_add_fetch(&feed->references, 1, __ATOMIC_RELAXED);
+    return feed;
+}
+
+void feed_unref(Feed *feed) {
+    if (!feed || __atomic_sub_fetch(&feed->references, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    for (uint32_t i = 0; i < FEED_EPOCHS_KEPT; i++)
+        feed_epoch_unref(feed, feed->epochs[i]);
+    pthread_mutex_destroy(&feed->lock);
+    catalog_free(feed->catalog);
+    free(feed->block_units);
+    free(feed->allow_users);
+    free(feed->allow_groups);
+    free(feed);
+}
+
+uint32_t feed_padded_length(const Feed *feed, uint32_t longest) {
+    return (uint32_t)align_up(feed->pad_to ? feed->pad_to : longest, feed->pad_multiple_of);
+}
+
+PlanSpec feed_plan_spec(const Feed *feed, uint64_t seed) {
+    PlanSpec spec = feed->plan;
+
+    spec.seed = seed;
+    return spec;
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* What the settings of order, batch and length mean for this dataset. */
+#include "feed/feed_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/arithmetic.h"
+#include "base/text.h"
+
+/* window: auto takes all blocks of a dataset of at most this size, else so many blocks. */
+#define WINDOW_AUTO_BYTES (UINT64_C(64) << 20)
+enum { WINDOW_AUTO_BLOCKS = 64 };
+
+static void free_memory(void *pointer) {
+    free(*(void **)pointer);
+}
+
+static uint32_t settle_window(const Catalog *catalog, uint32_t configured) {
+    if (configured)
+        return configured;
+    return catalog->raw_bytes <= WINDOW_AUTO_BYTES ? MAX(catalog->block_count, 1u)
+                                                   : WINDOW_AUTO_BLOCKS;
+}
+
+static uint32_t settle_length_max(const Catalog *catalog, const SettingsFeed *settings) {
+    if (settings->length_max)
+        return settings->length_max;
+    return settings->pad_to ? settings->pad_to : MAX(catalog->length_max, 1u);
+}
+
+/* The two enums have the same words in the same order. */
+static_assert((int)SETTINGS_LAST_PAD == PLAN_LAST_PAD, "converted by value");
+static_assert((int)SETTINGS_TAIL_DROP == PLAN_TAIL_DROP, "converted by value");
+static_assert((int)SETTINGS_OVERFLOW_DROP == PLAN_OVERFLOW_DROP, "converted by value");
+static_assert((int)SETTINGS_EMPTY_DROP == PLAN_EMPTY_DROP, "converted by value");
+
+/* How many sequences are longer than length.max; only blocks that have one are read. */
+static int count_longer(const Feed *feed, uint64_t *ret_count, Error *error) {
+    const Catalog *catalog = feed->catalog;
+    CLEANUP(free_memory)
+    uint32_t *lengths = malloc((catalog->block_sequences_max + (size_t)1) * sizeof *lengths);
+    uint64_t count = 0;
+
+    if (!lengths)
+        return error_set(error, -ENOMEM, "no memory for the lengths of a block");
+    for (uint32_t b = 0; b < catalog->block_count; b++) {
+        int r;
+
+        if (catalog->blocks[b].length_max <= feed->plan.length_max)
+            continue;
+        r = catalog_read_lengths(catalog, b, lengths, error);
+        if (r < 0)
+            return r;
+        for (uint32_t i = 0; i < catalog->block_sequences[b]; i++)
+            count += lengths[i] > feed->plan.length_max;
+    }
+    *ret_count = count;
+    return 0;
+}
+
+static int check_overflow(const Feed *feed, const FeedSource *source, Error *error) {
+    const SettingsFeed *settings = source->feed;
+    bool from_pad = settings->length_max == 0;
+    uint64_t longer = 0;
+    int r;
+
+    if (feed->plan.overflow != PLAN_OVERFLOW_ERROR ||
+        feed->catalog->length_max <= feed->plan.length_max)
+        return 0;
+    r = count_longer(feed, &longer, error);
+    if (r < 0)
+        return r;
+    return feed_error(
+        source, error, from_pad ? settings->pad_to_place : settings->length_max_place,
+        from_pad ? "pad.to" : "length.max",
+        "%" PRIu64 " of %" PRIu64 " sequences are longer than %" PRIu32 " (longest %" PRIu32
+        "): set length.overflow to truncate_right, truncate_left, split or drop, or raise %s",
+        longer, feed->catalog->sequences, feed->plan.length_max, feed->catalog->length_max,
+        from_pad ? "pad.to" : "length.max");
+}
+
+int feed_check_plan(Feed *feed, const FeedSource *source, Error *error) {
+    const SettingsFeed *settings = source->feed;
+
+    feed->plan = (PlanSpec){
+        .shuffle = settings->shuffle,
+        .seed = settings->seed,
+        .window = settle_window(feed->catalog, settings->window),
+        .strands = settings->strands,
+        .policy = PLAN_POLICY_FIXED,
+        .size = settings->size,
+        .last = (PlanLast)settings->last,
+        .tail = (PlanTail)settings->tail,
+        .length_max = settle_length_max(feed->catalog, settings),
+        .overflow = (PlanOverflow)settings->overflow,
+        .empty = (PlanEmpty)settings->empty,
+    };
+    feed->pad_to = settings->pad_to;
+    feed->pad_multiple_of = settings->pad_multiple_of;
+    feed->pad_value = settings->has_pad_value     ? settings->pad_value
+                      : feed->catalog->has_pad_id ? feed->catalog->pad_id
+                                                  : 0;
+    if (settings->pad_to && feed->plan.length_max > settings->pad_to)
+        return feed_error(source, error, settings->length_max_place, "length.max",
+                          "%" PRIu32 " is more than pad.to, %" PRIu32
+                          ": longer rows would not fit; lower length.max or raise pad.to",
+                          feed->plan.length_max, settings->pad_to);
+    return check_overflow(feed, source, error);
+}
+
+static void add_tally(PlanTally *sum, const PlanTally *more) {
+    sum->units += more->units;
+    sum->sequences_in += more->sequences_in;
+    sum->tokens_in += more->tokens_in;
+    sum->sequences_dropped += more->sequences_dropped;
+    sum->tokens_dropped += more->tokens_dropped;
+    sum->sequences_truncated += more->sequences_truncated;
+    sum->tokens_truncated += more->tokens_truncated;
+    sum->sequences_split += more->sequences_split;
+}
+
+/* A sequence's units do not depend on its neighbours, so a block's number of units is the same in
+ * every epoch: lengths are read for counting once, here, and never again. */
+int feed_count_units(Feed *feed, Error *error) {
+    const Catalog *catalog = feed->catalog;
+    CLEANUP(free_memory) uint32_t *lengths = NULL;
+
+    if (!plan_needs_lengths(&feed->plan, catalog->length_min, catalog->length_max))
+        return 0;
+    lengths = malloc((catalog->block_sequences_max + (size_t)1) * sizeof *lengths);
+    feed->block_units = malloc((catalog->block_count + (size_t)1) * sizeof *feed->block_units);
+    if (!lengths || !feed->block_units)
+        return error_set(error, -ENOMEM, "no memory to count feed %s", feed->name);
+    for (uint32_t b = 0; b < catalog->block_count; b++) {
+        PlanTally tally;
+        int r = catalog_read_lengths(catalog, b, lengths, error);
+
+        if (r < 0)
+            return r;
+        plan_count_window(&feed->plan, lengths, catalog->block_sequences[b], &tally);
+        if (tally.units > UINT32_MAX)
+            return error_set(error, -EOVERFLOW, "%s: block %u splits into 2^32 rows or more",
+                             catalog->path, b);
+        feed->block_units[b] = (uint32_t)tally.units;
+        add_tally(&feed->tally, &tally);
+    }
+    return 0;
+}
+
+int feed_check_strands(Feed *feed, const FeedSource *source, Error *error) {
+    FeedEpoch *epoch;
+    Error reason = {0};
+    int r = feed_epoch_get(feed, feed->plan.seed, 0, &epoch, &reason);
+
+    if (r == -ENODATA)
+        return feed_error(source, error, source->feed->strands_place, "order.strands", "%s",
+                          reason.text);
+    if (r < 0)
+        return error_set(error, r, "%s", reason.text);
+    feed_epoch_unref(feed, epoch);
+    return 0;
+}
+
+int feed_check_memory(const Feed *feed, const FeedSource *source, Error *error) {
+    const FeedMemory memory = feed_memory(feed, 1, feed->plan.strands);
+    const Settings *settings = source->settings;
+    SettingsPlace place = settings->memory_place;
+    char total[32], rings[32], windows[32], buffers[32], limit[32];
+
+    if (memory.total <= settings->memory)
+        return 0;
+    if (place.line == 0 && place.column == 0)
+        place = source->feed->place;
+    return settings_error(
+        error, settings->path, place, "memory",
+        "feed %s needs %s with one ring (rings %s, windows %s, buffers %s), memory is %s: raise "
+        "memory to at least %" PRIu64 "MiB, or lower order.window, ring.slots or length.max",
+        feed->name, text_format_size(total, memory.total), text_format_size(rings, memory.rings),
+        text_format_size(windows, memory.windows), text_format_size(buffers, memory.buffers),
+        text_format_size(limit, settings->memory), divide_up(memory.total, UINT64_C(1) << 20));
+}

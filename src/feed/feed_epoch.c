@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* Counted epochs, of which the last few (seed, epoch) are kept. The lock is never held while one is
+ * counted; two threads that count the same one at the same time both succeed, one is kept. */
+#include "feed/feed.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void free_numbers(uint32_t **numbers) {
+    free(*numbers);
+}
+
+static void free_list(uint32_t ***list) {
+    free(*list);
+}
+
+static void free_plan(PlanEpoch **plan) {
+    plan_epoch_free(*plan);
+}
+
+/* Sums of the units of each window's blocks, one strand after another in one array. */
+static void sum_windows(const Feed *feed, const PlanEpoch *plan, uint32_t *units,
+                        uint32_t **ret_strands) {
+    for (uint32_t s = 0; s < plan->strand_count; s++) {
+        const PlanStrand *strand = &plan->strands[s];
+
+        ret_strands[s] = units;
+        for (uint32_t w = 0; w < strand->window_count; w++, units++) {
+            const uint32_t *blocks = strand->blocks + strand->windows[w].block_first;
+
+            *units = 0; /* feed_bound_windows() has seen that no sum wraps */
+            for (uint32_t i = 0; i < strand->windows[w].block_count; i++)
+                *units += feed->block_units[blocks[i]];
+        }
+    }
+}
+
+/* -ENODATA: ret_strand has no batch. */
+static int finish_plan(const Feed *feed, const PlanSpec *spec, PlanEpoch *plan,
+                       uint32_t *ret_strand) {
+    CLEANUP(free_numbers) uint32_t *units = NULL;
+    CLEANUP(free_list) uint32_t **strands = NULL;
+    size_t windows = 1;
+
+    if (!feed->block_units)
+        return plan_epoch_finish(spec, plan, NULL, NULL, ret_strand);
+    for (uint32_t s = 0; s < plan->strand_count; s++)
+        windows += plan->strands[s].window_count;
+    units = malloc(windows * sizeof *units);
+    strands = malloc(plan->strand_count * sizeof *strands);
+    if (!units || !strands)
+        return -ENOMEM;
+    sum_windows(feed, plan, units, strands);
+    return plan_epoch_finish(spec, plan, strands, &feed->tally, ret_strand);
+}
+
+static int explain_strand(const Feed *feed, const PlanEpoch *plan, uint32_t strand, Error *error) {
+    const PlanStrand *of = &plan->strands[strand];
+    uint64_t units = of->unit_sums[of->window_count];
+
+    return error_set(
+        error, -ENODATA,
+        "strand %u of %u has no batch in epoch %" PRIu64 ": its %u blocks give %" PRIu64
+        " rows, a batch has %u; lower order.strands or batch.size%s",
+        strand, plan->strand_count, plan->epoch, of->block_count, units, feed->plan.size,
+        feed->plan.last == PLAN_LAST_DROP ? ", or set batch.last to keep" : "");
+}
+
+static int count_epoch(const Feed *feed, uint64_t seed, uint64_t number, FeedEpoch **ret_epoch,
+                       Error *error) {
+    const PlanSpec spec = feed_plan_spec(feed, seed);
+    CLEANUP(free_plan) PlanEpoch *plan = NULL;
+    uint32_t strand;
+    FeedEpoch *epoch;
+    int r;
+
+    r = plan_epoch_new(&spec, &feed->blocks, number, &plan);
+    if (r == 0)
+        r = finish_plan(feed, &spec, plan, &strand);
+    if (r == -ENODATA)
+        return explain_strand(feed, plan, strand, error);
+    epoch = r == 0 ? malloc(sizeof *epoch) : NULL;
+    if (!epoch)
+        return error_set(error, r < 0 ? r : -ENOMEM,
+                         "no memory to plan epoch %" PRIu64 " of feed %s", number, feed->name);
+    *epoch = (FeedEpoch){.plan = plan, .seed = seed};
+    plan = NULL;
+    *ret_epoch = epoch;
+    return 0;
+}
+
+/* Put the epoch at place `from` of the kept ones (or a new one, from the last place) first. */
+static void move_first(Feed *feed, uint32_t from, FeedEpoch *epoch) {
+    memmove(&feed->epochs[1], &feed->epochs[0], from * sizeof feed->epochs[0]);
+    feed->epochs[0] = epoch;
+}
+
+/* The kept epoch with one more reference, or NULL. Under the lock. */
+static FeedEpoch *find_epoch(Feed *feed, uint64_t seed, uint64_t number) {
+    for (uint32_t i = 0; i < FEED_EPOCHS_KEPT && feed->epochs[i]; i++) {
+        FeedEpoch *epoch = feed->epochs[i];
+
+        if (epoch->seed != seed || epoch->plan->epoch != number)
+            continue;
+        epoch->references++;
+        move_first(feed, i, epoch);
+        return epoch;
+    }
+    return NULL;
+}
+
+static void free_epoch(FeedEpoch *epoch) {
+    plan_epoch_free(epoch->plan);
+    free(epoch);
+}
+
+int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpoch **ret_epoch, Error *error) {
+    FeedEpoch *found, *oldest, *fresh = NULL;
+    int r;
+
+    pthread_mutex_lock(&feed->lock);
+    found = find_epoch(feed, seed, epoch);
+    pthread_mutex_unlock(&feed->lock);
+    if (found) {
+        *ret_epoch = found;
+        return 0;
+    }
+    r = count_epoch(feed, seed, epoch, &fresh, error);
+    if (r < 0)
+        return r;
+
+    pthread_mutex_lock(&feed->lock);
+    found = find_epoch(feed, seed, epoch);
+    oldest = found ? NULL : feed->epochs[FEED_EPOCHS_KEPT - 1];
+    if (!found) {
+        fresh->references = 2;
+        move_first(feed, FEED_EPOCHS_KEPT - 1, fresh);
+    }
+    pthread_mutex_unlock(&feed->lock);
+    feed_epoch_unref(feed, oldest);
+    if (found)
+        free_epoch(fresh);
+    *ret_epoch = found ? found : fresh;
+    return 0;
+}
+
+void feed_epoch_unref(Feed *feed, FeedEpoch *epoch) {
+    bool is_last;
+
+    if (!epoch)
+        return;
+    pthread_mutex_lock(&feed->lock);
+    is_last = --epoch->references == 0;
+    pthread_mutex_unlock(&feed->lock);
+    if (is_last)
+        free_epoch(epoch);
+}

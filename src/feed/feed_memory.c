@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* What a stream may need at worst. Blocks come in any order, so a window's worst case is the
+ * largest blocks of the dataset together, however unlikely: a reservation that holds for every
+ * epoch and seed is what lets the pipeline promise that it never waits for memory in the middle of
+ * an epoch.
+ *
+ * Decoded blocks have buffers of one size, which are kept and used again; a block that is larger
+ * has memory of its own beside them. The size is the largest block's, unless a few outliers would
+ * make all buffers much larger than most blocks need. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/arithmetic.h"
+#include "feed/feed_internal.h"
+#include "feed/spread.h"
+#include "ring/ring_writer.h"
+
+enum {
+    PAGE = 4096,
+    MOST_BLOCKS = 63,        /* of 64 fit an ordinary buffer */
+    WINDOW_BLOCK_BYTES = 256 /* what a window notes about each of its blocks */
+};
+
+static void free_spread(Spread **spread) {
+    free(*spread);
+}
+
+static uint64_t block_memory(const CatalogBlock *block) {
+    return align_up(block->raw_bytes, PAGE);
+}
+
+static uint64_t choose_buffer_bytes(const Catalog *catalog, Spread *spread) {
+    uint64_t largest = align_up(MAX(catalog->block_raw_max, 1u), PAGE), most;
+
+    spread_init(spread, largest);
+    for (uint32_t b = 0; b < catalog->block_count; b++)
+        spread_add(spread, block_memory(&catalog->blocks[b]));
+    most = align_up(spread_bound(spread, MOST_BLOCKS), PAGE);
+    return largest <= most + most / 4 ? largest : most;
+}
+
+/* The most blocks that a window can have: `window`, or as many as still hold fewer sequences than a
+ * window must, and one more. */
+static uint64_t bound_blocks(const Feed *feed, const Spread *sequences) {
+    uint64_t few = spread_count_max(sequences, (uint64_t)PLAN_WINDOW_BATCHES * feed->plan.size);
+
+    return MIN((uint64_t)feed->blocks.count, MAX((uint64_t)feed->plan.window, few + 1));
+}
+
+/* A window of at most `window` blocks has what the largest of them have; one that went on beyond
+ * had too few before its last block. */
+static uint64_t bound_sequences(const Feed *feed, const Spread *sequences) {
+    uint64_t beyond = (uint64_t)PLAN_WINDOW_BATCHES * feed->plan.size - 1 +
+                      feed->catalog->block_sequences_max;
+    uint64_t within = spread_sum_max(sequences, feed->plan.window);
+
+    return MIN(MAX(within, beyond), feed->catalog->sequences);
+}
+
+static uint64_t bound_units(const Feed *feed, Spread *spread) {
+    uint32_t most = 0;
+
+    if (!feed->block_units)
+        return feed->window_sequences_max;
+    for (uint32_t b = 0; b < feed->blocks.count; b++)
+        most = MAX(most, feed->block_units[b]);
+    spread_init(spread, most);
+    for (uint32_t b = 0; b < feed->blocks.count; b++)
+        spread_add(spread, feed->block_units[b]);
+    return spread_sum_max(spread, feed->window_blocks_max);
+}
+
+/* Own memory of the largest blocks, those that no buffer holds. */
+static uint64_t bound_oversize(const Feed *feed, Spread *spread) {
+    const Catalog *catalog = feed->catalog;
+
+    spread_init(spread, align_up(catalog->block_raw_max, PAGE));
+    for (uint32_t b = 0; b < catalog->block_count; b++)
+        if (block_memory(&catalog->blocks[b]) > feed->block_buffer_bytes)
+            spread_add(spread, block_memory(&catalog->blocks[b]));
+    return spread_sum_max(spread, feed->window_blocks_max);
+}
+
+int feed_bound_windows(Feed *feed) {
+    CLEANUP(free_spread) Spread *spread = malloc(sizeof *spread);
+
+    if (!spread)
+        return -ENOMEM;
+    feed->block_buffer_bytes = choose_buffer_bytes(feed->catalog, spread);
+
+    spread_init(spread, feed->catalog->block_sequences_max);
+    for (uint32_t b = 0; b < feed->blocks.count; b++)
+        spread_add(spread, feed->blocks.sequences[b]);
+    feed->window_blocks_max = (uint32_t)bound_blocks(feed, spread);
+    feed->window_sequences_max = bound_sequences(feed, spread);
+    feed->window_units_max = bound_units(feed, spread);
+    if (feed->window_sequences_max > UINT32_MAX || feed->window_units_max > UINT32_MAX)
+        return -EOVERFLOW;
+    feed->window_bytes_max = feed->window_blocks_max * feed->block_buffer_bytes +
+                             bound_oversize(feed, spread);
+    return 0;
+}
+
+/* Lengths as they are read and as numbers, units, and notes about blocks. */
+static uint64_t window_planner_bytes(const Feed *feed) {
+    uint64_t block_bytes = WINDOW_BLOCK_BYTES +
+                           feed->catalog->column_count * (uint64_t)sizeof(void *);
+
+    return feed->window_sequences_max * 2 * sizeof(uint32_t) +
+           feed->window_units_max * sizeof(PlanUnit) + feed->window_blocks_max * block_bytes;
+}
+
+/* A counted epoch: its block numbers, and its windows with their sums. */
+static uint64_t epoch_bytes(const Feed *feed) {
+    uint64_t windows = feed->blocks.count / feed->plan.window + 2 * (uint64_t)feed->plan.strands;
+
+    return feed->blocks.count * (uint64_t)sizeof(uint32_t) +
+           windows * (sizeof(PlanWindow) + sizeof(uint64_t)) +
+           feed->plan.strands * (uint64_t)sizeof(PlanStrand);
+}
+
+FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands) {
+    /* Room for any alignment of the file offset that O_DIRECT may want. */
+    uint64_t read_bytes = align_up(feed->catalog->block_compressed_max, PAGE) + 2 * PAGE;
+    FeedMemory memory = {
+        .rings = rings * ring_bytes(feed->slots, feed->slot_bytes),
+        .windows = 2 * (uint64_t)served_strands *
+                   (feed->window_bytes_max + window_planner_bytes(feed)),
+        .buffers = FEED_READS_IN_FLIGHT * read_bytes + 2 * epoch_bytes(feed),
+    };
+
+    memory.total = memory.rings + memory.windows + memory.buffers;
+    return memory;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+/* From names in the configuration to a TensorSet: which column, which type, which padding. */
+#include "feed/feed_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/arithmetic.h"
+#include "base/text.h"
+
+/* Loss functions leave these labels out by default. */
+enum { LABEL_PAD = -100 };
+
+/* One tensor of the configuration on its way. */
+typedef struct Wanted {
+    const FeedSource *source;
+    const Feed *feed;
+    const SettingsTensor *tensor;
+} Wanted;
+
+/* An error in tensors.NAME.KEY, or in all of tensors when a preset asked for it. */
+static int tensor_error(const Wanted *wanted, Error *error, SettingsPlace place, const char *key,
+                        const char *sentence) {
+    char path[64] = "tensors";
+
+    if (wanted->source->feed->tensors_preset)
+        return feed_error(wanted->source, error, wanted->source->feed->tensors_place, path,
+                          "tensor %s: %s", wanted->tensor->name, sentence);
+    snprintf(path, sizeof path, "tensors.%s.%s", wanted->tensor->name, key);
+    if (place.line == 0 && place.column == 0)
+        place = wanted->tensor->place;
+    return feed_error(wanted->source, error, place, path, "%s", sentence);
+}
+
+static int find_column(const Wanted *wanted, TensorSpec *spec, Error *error) {
+    const Catalog *catalog = wanted->feed->catalog;
+    int index = catalog_find_column(catalog, wanted->tensor->from);
+    CLEANUP(text_deinit) Text text = {0};
+
+    if (index < 0) {
+        text_add(&text, "%s has no column '%s', it has:", catalog->path, wanted->tensor->from);
+        for (uint32_t c = 0; c < catalog->column_count; c++)
+            text_add(&text, " %s,", catalog->columns[c].name);
+        text_add(&text, " lengths");
+    } else if (catalog->columns[index].kind == SHARD_KIND_RAGGED) {
+        text_add(&text,
+                 "column '%s' is ragged (each sequence has its own count of values); tensors are "
+                 "made of tokens, per-token and per-sequence columns",
+                 wanted->tensor->from);
+    }
+    if (text.size)
+        return tensor_error(wanted, error, wanted->tensor->from_place, "from", text.bytes);
+    spec->column = (uint32_t)index;
+    spec->element = catalog->columns[index].type;
+    spec->width = catalog->columns[index].width;
+    spec->source = catalog->columns[index].kind == SHARD_KIND_TOKENS  ? TENSOR_TOKENS
+                   : catalog->columns[index].kind == SHARD_KIND_TOKEN ? TENSOR_TOKEN_COLUMN
+                                                                      : TENSOR_SEQUENCE_COLUMN;
+    return 0;
+}
+
+/* Integers become int64, floats stay what they are. */
+static uint32_t default_dtype(const TensorSpec *spec) {
+    switch (spec->element) {
+    case ELEMENT_F16:
+        return SEQFEED_FLOAT16;
+    case ELEMENT_BF16:
+        return SEQFEED_BFLOAT16;
+    case ELEMENT_F32:
+        return SEQFEED_FLOAT32;
+    default:
+        return SEQFEED_INT64;
+    }
+}
+
+static int choose_dtype(const Wanted *wanted, TensorSpec *spec, Error *error) {
+    CLEANUP(text_deinit) Text text = {0};
+
+    spec->dtype = wanted->tensor->dtype[0] ? tensor_dtype_parse(wanted->tensor->dtype)
+                                           : default_dtype(spec);
+    if (tensor_dtype_allows(spec->element, spec->dtype))
+        return 0;
+    text_add(&text, "column '%s' holds %s, which %s does not hold without loss; allowed:",
+             wanted->tensor->from, element_name(spec->element), tensor_dtype_name(spec->dtype));
+    for (uint32_t dtype = 1; dtype < SEQFEED_DTYPE_COUNT; dtype++)
+        if (tensor_dtype_allows(spec->element, dtype))
+            text_add(&text, " %s", tensor_dtype_name(dtype));
+    return tensor_error(wanted, error, wanted->tensor->dtype_place, "dtype",
+                        text.failed ? "no memory" : text.bytes);
+}
+
+/* The bits of the nearest value with `fraction` bits of fraction and `exponent` of exponent,
+ * ties to even: float16 (5, 10), bfloat16 (8, 7), float32 (8, 23). */
+static uint32_t narrow_float(double value, int exponent, int fraction) {
+    const int bias = (1 << (exponent - 1)) - 1;
+    const uint32_t infinity = ((1u << exponent) - 1) << fraction;
+    uint32_t sign = signbit(value) ? 1u << (exponent + fraction) : 0, bits;
+    int power;
+
+    if (isnan(value))
+        return sign | infinity | 1u << (fraction - 1);
+    if (isinf(value))
+        return sign | infinity;
+    if (value == 0)
+        return sign;
+    frexp(value, &power); /* |value| is 0.5 .. 1 times 2^power */
+    power = MAX(power - 1, 1 - bias);
+    if (power > bias)
+        return sign | infinity;
+    /* Counts of the last place; a normal number's hidden one carries into the exponent. */
+    bits = (uint32_t)nearbyint(ldexp(fabs(value), fraction - power));
+    bits += (uint32_t)(power + bias - 1) << fraction;
+    return sign | MIN(bits, infinity);
+}
+
+/* The bits of a number in a float dtype; false when it is finite and too large for it. */
+static bool float_bits(double value, uint32_t dtype, int64_t *ret_bits) {
+    uint32_t bits = dtype == SEQFEED_FLOAT16    ? narrow_float(value, 5, 10)
+                    : dtype == SEQFEED_BFLOAT16 ? narrow_float(value, 8, 7)
+                                                : narrow_float(value, 8, 23);
+    uint32_t infinity = dtype == SEQFEED_FLOAT16    ? 0x7c00u
+                        : dtype == SEQFEED_BFLOAT16 ? 0x7f80u
+                                                    : 0x7f800000u;
+    uint32_t magnitude = bits & (dtype == SEQFEED_FLOAT32 ? 0x7fffffffu : 0x7fffu);
+
+    *ret_bits = bits;
+    return !isfinite(value) || magnitude != infinity;
+}
+
+static bool integer_fits(int64_t value, uint32_t dtype) {
+    switch (dtype) {
+    case SEQFEED_BOOL:
+        return value == 0 || value == 1;
+    case SEQFEED_UINT8:
+        return value >= 0 && value <= UINT8_MAX;
+    case SEQFEED_INT32:
+        return value >= INT32_MIN && value <= INT32_MAX;
+    default:
+        return true;
+    }
+}
+
+static bool is_float(uint32_t dtype) {
+    return dtype == SEQFEED_FLOAT16 || dtype == SEQFEED_BFLOAT16 || dtype == SEQFEED_FLOAT32;
+}
+
+/* The tensor's own padding, else the feed's for tokens and 0 for columns. */
+static int choose_pad(const Wanted *wanted, TensorSpec *spec, Error *error) {
+    const SettingsTensor *tensor = wanted->tensor;
+    const SettingsFeed *settings = wanted->source->feed;
+    int64_t integer = tensor->has_pad                 ? tensor->pad_integer
+                      : spec->source == TENSOR_TOKENS ? wanted->feed->pad_value
+                                                      : 0;
+    bool is_integer = !tensor->has_pad || tensor->pad_is_integer;
+    double number = is_integer ? (double)integer : tensor->pad_float;
+    char sentence[128];
+
+    spec->pad = integer;
+    if (is_float(spec->dtype) ? float_bits(number, spec->dtype, &spec->pad)
+                              : is_integer && integer_fits(integer, spec->dtype))
+        return 0;
+    if (is_integer)
+        snprintf(sentence, sizeof sentence, "padding value %" PRId64 " does not fit %s", integer,
+                 tensor_dtype_name(spec->dtype));
+    else
+        snprintf(sentence, sizeof sentence, "padding value %g does not fit %s", number,
+                 tensor_dtype_name(spec->dtype));
+    if (!tensor->has_pad && settings->has_pad_value)
+        return feed_error(wanted->source, error, settings->pad_value_place, "pad.value",
+                          "tensor %s: %s", tensor->name, sentence);
+    return tensor_error(wanted, error, tensor->pad_place, "pad", sentence);
+}
+
+static int make_tensor(const Wanted *wanted, TensorSpec *spec, Error *error) {
+    const SettingsTensor *tensor = wanted->tensor;
+    int r;
+
+    *spec = (TensorSpec){.width = 1};
+    memcpy(spec->name, tensor->name, sizeof spec->name);
+    if (tensor->kind == SETTINGS_TENSOR_MASK_LENGTHS) {
+        spec->source = TENSOR_MASK_LENGTHS;
+        spec->dtype = tensor->dtype[0] ? tensor_dtype_parse(tensor->dtype) : SEQFEED_BOOL;
+        spec->polarity = SEQFEED_POLARITY_KEEP;
+        return 0;
+    }
+    if (strcmp(tensor->from, "lengths") == 0) {
+        spec->source = TENSOR_LENGTHS;
+        spec->dtype = tensor->dtype[0] ? tensor_dtype_parse(tensor->dtype) : SEQFEED_INT64;
+        return 0;
+    }
+    r = find_column(wanted, spec, error);
+    if (r == 0)
+        r = choose_dtype(wanted, spec, error);
+    if (r == 0)
+        r = choose_pad(wanted, spec, error);
+    return r;
+}
+
+/* The preset `seed` for this dataset, as if it had been written out. Returns the number. */
+static uint32_t expand_preset(const Catalog *catalog, SettingsTensor ret_tensors[4]) {
+    int label = catalog_find_column(catalog, "label");
+    uint32_t count = 0;
+
+    ret_tensors[count++] = (SettingsTensor){
+        .name = "tokens", .kind = SETTINGS_TENSOR_FROM, .from = "tokens"};
+    ret_tensors[count++] = (SettingsTensor){.name = "mask", .kind = SETTINGS_TENSOR_MASK_LENGTHS};
+    if (label >= 0) {
+        bool floats = element_is_float(catalog->columns[label].type);
+
+        ret_tensors[count] = (SettingsTensor){
+            .name = "labels", .kind = SETTINGS_TENSOR_FROM, .from = "label"};
+        strcpy(ret_tensors[count].dtype, floats ? "float32" : "int64");
+        ret_tensors[count].has_pad = ret_tensors[count].pad_is_integer = !floats;
+        ret_tensors[count].pad_integer = LABEL_PAD;
+        count++;
+    }
+    ret_tensors[count++] = (SettingsTensor){
+        .name = "lengths", .kind = SETTINGS_TENSOR_FROM, .from = "lengths"};
+    return count;
+}
+
+/* The padded length of the longest batch that can occur. */
+static int bound_length(Feed *feed, const FeedSource *source, Error *error) {
+    uint32_t longest = MIN(feed->plan.length_max, feed->catalog->length_max);
+    uint64_t padded = align_up(feed->pad_to ? feed->pad_to : longest, feed->pad_multiple_of);
+
+    if (padded > UINT32_MAX)
+        return feed_error(source, error, source->feed->pad_to_place, "pad",
+                          "%" PRIu32 " rounded up to a multiple of %" PRIu32
+                          " is more than rows can have",
+                          feed->pad_to ? feed->pad_to : longest, feed->pad_multiple_of);
+    feed->tensors.length_max = (uint32_t)padded;
+    return 0;
+}
+
+int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
+    const SettingsFeed *settings = source->feed;
+    const SettingsTensor *tensors = settings->tensors;
+    SettingsTensor preset[4];
+    Error reason = {0};
+    int r;
+
+    feed->tensors.count = settings->tensor_count;
+    if (settings->tensors_preset) {
+        feed->tensors.count = expand_preset(feed->catalog, preset);
+        tensors = preset;
+    }
+    feed->tensors.time_first = settings->time_first;
+    feed->tensors.side = settings->pad_left ? SEQFEED_SIDE_LEFT : SEQFEED_SIDE_RIGHT;
+    feed->tensors.rows_max = settings->size;
+    for (uint32_t t = 0; t < feed->tensors.count; t++) {
+        const Wanted wanted = {.source = source, .feed = feed, .tensor = &tensors[t]};
+
+        r = make_tensor(&wanted, &feed->tensors.tensors[t], error);
+        if (r < 0)
+            return r;
+    }
+    r = bound_length(feed, source, error);
+    if (r < 0)
+        return r;
+    r = tensor_slot_bytes(&feed->tensors, &feed->slot_bytes, &reason);
+    if (r < 0)
+        return feed_error(source, error, settings->size_place, "batch.size", "%s", reason.text);
+    return 0;
+}
