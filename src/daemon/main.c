@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* seqfeedd: reads its arguments and its configuration; the rest is the server's. */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sysexits.h>
+
+#include "base/log.h"
+#include "daemon/arguments.h"
+#include "feed/feed.h"
+#include "server/server.h"
+#include "settings/cgroup.h"
+#include "settings/settings.h"
+
+static void free_feeds(Feed **feeds, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        feed_unref(feeds[i]);
+    free(feeds);
+}
+
+/* What the server is told to open: the feeds of the configuration. */
+typedef struct Loader {
+    const Settings *settings;
+    bool failed;
+} Loader;
+
+static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Error *error) {
+    Loader *loader = argument;
+    const Settings *settings = loader->settings;
+    Feed **feeds = calloc(settings->feed_count, sizeof(Feed *));
+
+    if (!feeds)
+        return error_set(error, -ENOMEM, "no memory for %u feeds", settings->feed_count);
+    for (uint32_t i = 0; i < settings->feed_count; i++) {
+        int r = feed_open(settings, &settings->feeds[i], &feeds[i], error);
+        if (r < 0) {
+            loader->failed = true;
+            free_feeds(feeds, i);
+            return r;
+        }
+    }
+    *ret_feeds = feeds;
+    *ret_count = settings->feed_count;
+    return 0;
+}
+
+/* `threads: auto`: the CPUs that we may use at once. */
+static uint32_t count_processors(void) {
+    uint32_t quota = cgroup_cpu_limit(), count;
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return 1;
+    count = (uint32_t)CPU_COUNT(&set);
+    return MAX(MIN(count, quota), 1u);
+}
+
+static int complain(const Error *error, int code) {
+    log_error("%s", error->text);
+    return code;
+}
+
+static int check(const Settings *settings) {
+    Loader loader = {.settings = settings};
+    Error error = {0};
+    uint32_t count;
+    Feed **feeds;
+
+    if (load_feeds(&loader, &feeds, &count, &error) < 0)
+        return complain(&error, EX_CONFIG);
+    free_feeds(feeds, count);
+    return EXIT_SUCCESS;
+}
+
+static int serve(const Settings *settings, const char *socket) {
+    const char *fetch = getenv("SEQFEED_FETCH");
+    Loader loader = {.settings = settings};
+    ServerOptions options = {.socket_option = socket,
+                             .socket_settings = settings->socket,
+                             .workers = settings->threads ? settings->threads : count_processors(),
+                             .memory = settings->memory,
+                             .cache = settings->cache_auto ? UINT64_MAX : settings->cache,
+                             .direct = settings->direct,
+                             .force_pread = fetch && strcmp(fetch, "pread") == 0,
+                             .load_feeds = load_feeds,
+                             .argument = &loader};
+    Error error = {0};
+    Server *server;
+    int r;
+
+    r = server_new(&options, &server, &error);
+    if (r != 0)
+        return complain(&error, r == SERVER_E_BUSY ? EX_TEMPFAIL
+                                : loader.failed    ? EX_CONFIG
+                                                   : EXIT_FAILURE);
+    r = server_run(server, &error);
+    server_free(server);
+    return r < 0 ? complain(&error, EXIT_FAILURE) : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv) {
+    Arguments arguments = {0};
+    Settings *settings;
+    Error error = {0};
+    int r;
+
+    r = arguments_read(argc, argv, &arguments);
+    if (r >= 0)
+        return r;
+    log_open("seqfeedd", LOG_LEVEL_INFO);
+    server_take_signals();
+    /* A trainer of the same user must not reach the rings through our memory. */
+    (void)prctl(PR_SET_DUMPABLE, 0);
+    if (settings_load(arguments.config, arguments.sets, arguments.set_count, &settings, &error) < 0)
+        return complain(&error, EX_CONFIG);
+    r = arguments.check ? check(settings) : serve(settings, arguments.socket);
+    settings_free(settings);
+    return r;
+}

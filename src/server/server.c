@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: MIT */
+/* Life of a server. The socket is claimed before anything expensive, so that a second daemon leaves
+ * at once, and appears after everything else, so that who can connect can attach. The end comes in
+ * one of two ways: a drain, which waits for the last trainer to leave, or a signal, which drains
+ * too but waits only so long. */
+#include "server/server.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "server/admission.h"
+#include "server/audience.h"
+#include "server/notify.h"
+#include "server/server_state.h"
+#include "server/status_report.h"
+
+enum {
+    SERVER_ACCEPTS_A_TURN = 16,
+    SERVER_ACCEPT_PAUSE_MS = 100, /* when descriptors have run out */
+    SERVER_STOP_S = 6,            /* from a signal to the end, for trainers to leave … */
+    SERVER_FREE_S = 2,            /* … and then for threads that hang in a read */
+    SERVER_CONNECTIONS_MAX = 2048,
+    SERVER_FDS_EACH = 4, /* socket and process; page of the member and its share of a ring */
+    SERVER_FDS_SPARE = 16,
+    SERVER_COMPLAINTS_BURST = 20,
+    SERVER_COMPLAINT_S = 6,
+};
+
+void server_log_client(Server *server, LogLevel level, const char *format, ...) {
+    uint32_t refused = server->complaints.refused;
+    va_list arguments;
+    char text[1024];
+
+    if (!rate_limit_pass(&server->complaints, server->loop.now_ns))
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (refused > 0)
+        log_write(level, "%s (%u lines before this one were left out)", text, refused);
+    else
+        log_write(level, "%s", text);
+    server->complaints.refused = 0;
+}
+
+/* --- requests -------------------------------------------------------------------------------- */
+
+static bool may_ask(const Server *server, const Credentials *peer) {
+    if (peer->uid == 0 || peer->uid == geteuid())
+        return true;
+    for (uint32_t i = 0; i < server->feed_count; i++)
+        if (admission_allows(peer, server->feeds[i]))
+            return true;
+    return false;
+}
+
+static void handle_request(Session *session, uint32_t what) {
+    bool owner = session->peer.uid == 0 || session->peer.uid == geteuid();
+    CLEANUP(text_deinit) Text text = {0};
+    Server *server = session->context;
+
+    if (!may_ask(server, &session->peer)) {
+        session_refuse(session, -EACCES, "this user may use none of the daemon's feeds");
+    } else if (what == SEQFEED_REQUEST_STATUS) {
+        status_report(server, &session->peer, &text);
+        if (text.failed)
+            session_refuse(session, -ENOMEM, "no memory for the answer");
+        else
+            session_reply(session, &text);
+    } else if (what == SEQFEED_REQUEST_DRAIN && !owner) {
+        session_refuse(session, -EACCES, "only the daemon's own user and root may drain it");
+    } else if (what == SEQFEED_REQUEST_DRAIN) {
+        server_drain(server);
+        text_add(&text, "the daemon takes no more trainers and ends when the last one has left\n");
+        session_reply(session, &text);
+    } else {
+        session_refuse(session, -EOPNOTSUPP, "the daemon does not know this request");
+    }
+}
+
+/* --- sessions -------------------------------------------------------------------------------- */
+
+static void handle_wake(Session *session) {
+    if (session->seat)
+        audience_wake(session->seat);
+}
+
+static void handle_closed(Session *session) {
+    Server *server = session->context;
+
+    admission_leave(session);
+    if (session->seat)
+        audience_leave(session->seat);
+    if (session->charged)
+        quota_give_back(&server->seats, session->peer.uid);
+    quota_give_back(&server->connections, session->peer.uid);
+    list_remove(&session->link);
+    list_append(&server->closed, &session->link);
+}
+
+static const SessionHandler handler = {.attach = admission_attach,
+                                       .request = handle_request,
+                                       .wake = handle_wake,
+                                       .closed = handle_closed};
+
+/* A session that is turned away before anything is kept of it. */
+static void forget(Session *session) {
+    (void)session;
+}
+
+static const SessionHandler unlisted_handler = {.closed = forget};
+
+static void free_closed(Server *server) {
+    LIST_FOR_EACH(link, &server->closed) {
+        list_remove(link);
+        session_free(CONTAINER_OF(link, Session, link));
+    }
+}
+
+static void admit(Server *server, int fd) {
+    Session *session;
+    char text[128];
+
+    if (session_new(&server->loop, fd, &handler, server, &server->complaints, &session) < 0)
+        return; /* gone already, or no descriptor left for its process */
+    if (quota_take(&server->connections, session->peer.uid)) {
+        list_append(&server->sessions, &session->link);
+        return;
+    }
+    snprintf(text, sizeof text, "user %u has %u connections, which is its share of %u",
+             session->peer.uid, quota_share(&server->connections, session->peer.uid),
+             server->connections.limit);
+    server_log_client(server, LOG_LEVEL_WARNING, "%s: one more refused", text);
+    session->handler = &unlisted_handler;
+    session_refuse(session, -EUSERS, text);
+    session_free(session);
+}
+
+static void accept_ready(EventSource *source, uint32_t events) {
+    Server *server = CONTAINER_OF(source, Server, accept);
+
+    (void)events;
+    for (int i = 0; i < SERVER_ACCEPTS_A_TURN; i++) {
+        int fd = listener_accept(&server->listener);
+        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
+            /* The socket stays readable, so waiting on it would spin. */
+            server_log_client(server, LOG_LEVEL_WARNING, "cannot accept: %s: trying again",
+                              strerror(-fd));
+            event_loop_change(&server->loop, source, 0);
+            if (timer_set(&server->loop.timers, &server->accept_pause,
+                          server->loop.now_ns + SERVER_ACCEPT_PAUSE_MS * NS_PER_MS) < 0)
+                event_loop_change(&server->loop, source, EPOLLIN);
+            return;
+        }
+        if (fd < 0)
+            return;
+        admit(server, fd);
+    }
+}
+
+static void accept_again(Timer *timer, int64_t now_ns) {
+    Server *server = CONTAINER_OF(timer, Server, accept_pause);
+
+    (void)now_ns;
+    event_loop_change(&server->loop, &server->accept, EPOLLIN);
+}
+
+/* --- the pipeline, signals, the watchdog ------------------------------------------------------ */
+
+static void events_ready(EventSource *source, uint32_t events) {
+    Server *server = CONTAINER_OF(source, Server, events);
+    PipelineEvent event;
+
+    (void)events;
+    while (pipeline_next_event(server->pipeline, &event))
+        audience_handle_event(server, &event);
+}
+
+void server_drain(Server *server) {
+    if (server->draining)
+        return;
+    server->draining = true;
+    log_info("draining: no more trainers are taken");
+    admission_refuse_all(server, -ESHUTDOWN, "the daemon is ending: it takes no more trainers");
+    LIST_FOR_EACH(link, &server->audiences)
+    audience_drain(CONTAINER_OF(link, Audience, link));
+}
+
+static void stop_fired(Timer *timer, int64_t now_ns) {
+    (void)now_ns;
+    CONTAINER_OF(timer, Server, stop)->done = true;
+}
+
+static void stop(Server *server) {
+    notify_stopping();
+    if (timer_is_set(&server->stop)) /* asked twice: no more patience */
+        server->done = true;
+    server_drain(server);
+    if (timer_set(&server->loop.timers, &server->stop,
+                  server->loop.now_ns + SERVER_STOP_S * NS_PER_SECOND) < 0)
+        server->done = true;
+}
+
+static void signals_ready(EventSource *source, uint32_t events) {
+    Server *server = CONTAINER_OF(source, Server, signals);
+    struct signalfd_siginfo info;
+
+    (void)events;
+    while (read(server->signal_fd, &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGHUP) {
+            log_info("SIGHUP: the configuration is read at start only; restart to change it");
+            continue;
+        }
+        log_info("%s from pid %u", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT", info.ssi_pid);
+        stop(server);
+    }
+}
+
+static void watchdog_fired(Timer *timer, int64_t now_ns) {
+    Server *server = CONTAINER_OF(timer, Server, watchdog);
+
+    if (pipeline_is_alive(server->pipeline))
+        notify_alive();
+    else
+        log_warning("a thread of the pipeline makes no step: the watchdog is not told that all is "
+                    "well");
+    (void)!timer_set(&server->loop.timers, timer, now_ns + server->watchdog_ns);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+void server_take_signals(void) {
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int open_signals(Server *server) {
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    server->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (server->signal_fd < 0)
+        return -errno;
+    return event_loop_add(&server->loop, &server->signals, server->signal_fd, EPOLLIN,
+                          signals_ready);
+}
+
+static int claim_socket(Server *server, const ServerOptions *options, Error *error) {
+    char path[SOCKET_PATH_BYTES];
+    int fd = notify_listen_fd(), r;
+
+    if (fd == -E2BIG)
+        return error_set(error, -EINVAL, "more than one socket was handed over: one is used");
+    if (fd >= 0)
+        return listener_adopt(&server->listener, fd, error);
+    r = socket_path_choose(options->socket_option, options->socket_settings, path, error);
+    if (r < 0)
+        return r;
+    r = listener_claim(&server->listener, path, error);
+    if (r == LISTENER_E_BUSY) {
+        (void)error_set(error, -EADDRINUSE,
+                        "another daemon has the socket %s: end it, or give --socket another path",
+                        path);
+        return SERVER_E_BUSY;
+    }
+    return r;
+}
+
+/* Descriptors decide how many clients there can be, so take all that the system grants. */
+static uint32_t raise_descriptors(void) {
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 1024;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 1024;
+    return (uint32_t)MIN(limit.rlim_cur, (rlim_t)INT32_MAX);
+}
+
+static uint32_t count_open(void) {
+    DIR *folder = opendir("/proc/self/fd");
+    uint32_t count = 0;
+
+    if (!folder)
+        return 64;
+    while (readdir(folder))
+        count++;
+    closedir(folder);
+    return count;
+}
+
+static int set_limits(Server *server, uint32_t descriptors, Error *error) {
+    uint32_t open = count_open() + SERVER_FDS_SPARE;
+    uint32_t connections = descriptors > open ? (descriptors - open) / SERVER_FDS_EACH : 0;
+
+    if (connections < 4)
+        return error_set(error, -EMFILE,
+                         "%u open files are allowed and %u are in use: raise the limit (ulimit -n, "
+                         "LimitNOFILE=)",
+                         descriptors, open);
+    connections = MIN(connections, (uint32_t)SERVER_CONNECTIONS_MAX);
+    quota_init(&server->connections, connections);
+    quota_init(&server->seats, connections / 2);
+    return 0;
+}
+
+static int start_pipeline(Server *server, const ServerOptions *options, Error *error) {
+    PipelineOptions pipeline = {.workers = options->workers,
+                                .memory = options->memory,
+                                .cache = options->cache,
+                                .direct = options->direct,
+                                .force_pread = options->force_pread};
+    int r;
+
+    r = pipeline_new(&pipeline, &server->pipeline, error);
+    if (r < 0)
+        return r;
+    r = pipeline_start(server->pipeline, error);
+    if (r < 0)
+        return r;
+    log_info("fetch: %s (%s)", pipeline_fetch_backend(server->pipeline),
+             pipeline_fetch_reason(server->pipeline));
+    log_info("masks: cpu (built without CUDA)");
+    return event_loop_add(&server->loop, &server->events, pipeline_event_fd(server->pipeline),
+                          EPOLLIN, events_ready);
+}
+
+/* Where somebody else may use a feed everybody must be able to connect: `allow` decides. */
+static mode_t socket_mode(const Server *server) {
+    for (uint32_t i = 0; i < server->feed_count; i++)
+        if (server->feeds[i]->allow_user_count > 0 || server->feeds[i]->allow_group_count > 0)
+            return 0666;
+    return 0600;
+}
+
+static int open_socket(Server *server, Error *error) {
+    int r;
+
+    if (server->listener.fd < 0) {
+        r = listener_open(&server->listener, socket_mode(server), error);
+        if (r < 0)
+            return r;
+    }
+    r = event_loop_add(&server->loop, &server->accept, server->listener.fd, EPOLLIN, accept_ready);
+    if (r < 0)
+        return error_set(error, r, "cannot listen: %s", strerror(-r));
+    log_info("ready: %s", server->listener.path);
+    notify_ready("serving");
+    server->watchdog_ns = notify_watchdog_ns() / 2;
+    if (server->watchdog_ns > 0)
+        watchdog_fired(&server->watchdog, server->loop.now_ns);
+    return 0;
+}
+
+static Server *allocate(void) {
+    Server *server = calloc(1, sizeof *server);
+
+    if (!server)
+        return NULL;
+    *server = (Server){.loop = {.epoll_fd = FILE_NONE},
+                       .listener = LISTENER_NONE,
+                       .accept = EVENT_SOURCE_NONE,
+                       .signals = EVENT_SOURCE_NONE,
+                       .events = EVENT_SOURCE_NONE,
+                       .signal_fd = FILE_NONE,
+                       .accept_pause = {.fire = accept_again},
+                       .stop = {.fire = stop_fired},
+                       .watchdog = {.fire = watchdog_fired},
+                       .complaints = {.interval_ns = SERVER_COMPLAINT_S * NS_PER_SECOND,
+                                      .burst = SERVER_COMPLAINTS_BURST}};
+    list_init(&server->sessions);
+    list_init(&server->closed);
+    list_init(&server->waits);
+    list_init(&server->audiences);
+    return server;
+}
+
+static int open_server(Server *server, const ServerOptions *options, Error *error) {
+    uint32_t descriptors = raise_descriptors();
+    int r;
+
+    r = event_loop_init(&server->loop, options->clock ? options->clock : clock_now_ns);
+    if (r == 0)
+        r = open_signals(server);
+    if (r < 0 || getrandom(server->instance, sizeof server->instance, 0) < 0)
+        return error_set(error, r < 0 ? r : -errno, "cannot start: %s",
+                         strerror(r < 0 ? -r : errno));
+    server->started_ns = server->loop.now_ns;
+    r = claim_socket(server, options, error);
+    if (r != 0)
+        return r;
+    r = options->load_feeds(options->argument, &server->feeds, &server->feed_count, error);
+    if (r < 0)
+        return r;
+    r = start_pipeline(server, options, error);
+    if (r < 0)
+        return r;
+    r = set_limits(server, descriptors, error);
+    if (r < 0)
+        return r;
+    return open_socket(server, error);
+}
+
+int server_new(const ServerOptions *options, Server **ret_server, Error *error) {
+    Server *server = allocate();
+    int r;
+
+    if (!server)
+        return error_set(error, -ENOMEM, "no memory");
+    r = open_server(server, options, error);
+    if (r != 0) {
+        server_free(server);
+        return r;
+    }
+    *ret_server = server;
+    return 0;
+}
+
+int server_turn(Server *server, int64_t timeout_ns) {
+    int r;
+
+    r = event_loop_turn(&server->loop, timeout_ns);
+    if (r < 0)
+        return r;
+    if (server->memory_freed) {
+        server->memory_freed = false;
+        admission_retry(server);
+    }
+    free_closed(server);
+    if (server->draining && list_is_empty(&server->audiences) && list_is_empty(&server->waits))
+        server->done = true;
+    return server->done ? SERVER_E_DONE : 0;
+}
+
+int server_run(Server *server, Error *error) {
+    int r;
+
+    do
+        r = server_turn(server, -1);
+    while (r == 0);
+    if (r < 0)
+        return error_set(error, r, "the event loop failed: %s", strerror(-r));
+    return 0;
+}
+
+/* A thread may hang in a read that never ends, on a file server that is gone. Nobody is owed
+ * anything any more by then. */
+static void give_up(int signal_number) {
+    (void)signal_number;
+    _exit(0);
+}
+
+static void free_pipeline(Server *server) {
+    if (server->done) {
+        (void)signal(SIGALRM, give_up);
+        (void)alarm(SERVER_FREE_S);
+    }
+    pipeline_free(server->pipeline);
+    (void)alarm(0);
+}
+
+void server_free(Server *server) {
+    if (!server)
+        return;
+    event_loop_remove(&server->loop, &server->accept);
+    listener_close(&server->listener);
+    server->draining = true;
+    admission_refuse_all(server, -ESHUTDOWN, "the daemon is ending");
+    LIST_FOR_EACH(link, &server->sessions)
+    session_close(CONTAINER_OF(link, Session, link));
+    free_closed(server);
+    LIST_FOR_EACH(link, &server->audiences)
+    audience_free(CONTAINER_OF(link, Audience, link));
+    event_loop_remove(&server->loop, &server->events);
+    event_loop_remove(&server->loop, &server->signals);
+    if (server->pipeline)
+        free_pipeline(server);
+    for (uint32_t i = 0; i < server->feed_count; i++)
+        feed_unref(server->feeds[i]);
+    free(server->feeds);
+    quota_deinit(&server->connections);
+    quota_deinit(&server->seats);
+    timer_clear(&server->loop.timers, &server->accept_pause);
+    timer_clear(&server->loop.timers, &server->stop);
+    timer_clear(&server->loop.timers, &server->watchdog);
+    file_close(&server->signal_fd);
+    event_loop_deinit(&server->loop);
+    free(server);
+}
+
+const char *server_parts(void) {
+    static char parts[64];
+
+    snprintf(parts, sizeof parts, "io_uring%s%s", *notify_part() ? " " : "", notify_part());
+    return parts;
+}
