@@ -207,8 +207,8 @@ def test_every_option_of_the_daemon_is_in_the_manual():
 
 def test_every_function_of_the_client_is_in_the_manual():
     page = manual("libseqfeed.3")
-    text = (ROOT / "include/seqfeed/seqfeed.h").read_text()
-    public = set(re.findall(r"^SEQFEED_API\b[^;{(]*?\b(seqfeed_\w+)\(", text, re.MULTILINE))
+    text = "".join(path.read_text() for path in (ROOT / "include/seqfeed").glob("*.h"))
+    public = set(re.findall(r"^SEQFEED_API\b[^;{(]*?\b(seqfeed_[a-z_]+)\(", text, re.MULTILINE))
     assert len(public) >= 9
     for name in public:
         assert name in page, f"{name} is not in libseqfeed(3)"
