@@ -6,6 +6,7 @@ import pytest
 @pytest.fixture(scope="session", autouse=True)
 def programs():
     harness.require_programs()
+    harness.adopt_orphans()
 
 
 @pytest.fixture(autouse=True)
