@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "seqfeed/client_api.h"
+
 SEQFEED_STATIC_ASSERT(sizeof(void *) == 8, "rings are mapped whole: seqfeed needs 64 bits");
 
 /* With -std=c11 the system headers hide these two, with -D_GNU_SOURCE they declare them in their
