@@ -132,18 +132,28 @@ static void strip_slashes(char *path) {
         path[--length] = '\0';
 }
 
+/* Settle the path and how it will be filled; nothing is made yet. */
+static int begin(DatasetStage *stage, const char *path, bool force, Error *error) {
+    /* Names like "." have no siblings; the real path has. */
+    stage->path = realpath(path, NULL);
+    if (!stage->path)
+        stage->path = strdup(path);
+    if (!stage->path)
+        return error_set(error, -ENOMEM, "out of memory");
+    strip_slashes(stage->path);
+    return look_at_target(stage, force, error);
+}
+
+int dataset_stage_check(const char *path, bool force, Error *error) {
+    CLEANUP(dataset_stage_deinit) DatasetStage stage = DATASET_STAGE_NONE;
+
+    return begin(&stage, path, force, error);
+}
+
 int dataset_stage_open(const char *path, bool force, DatasetStage *ret_stage, Error *error) {
     CLEANUP(dataset_stage_deinit) DatasetStage stage = DATASET_STAGE_NONE;
-    int r;
+    int r = begin(&stage, path, force, error);
 
-    /* Names like "." have no siblings; the real path has. */
-    stage.path = realpath(path, NULL);
-    if (!stage.path)
-        stage.path = strdup(path);
-    if (!stage.path)
-        return error_set(error, -ENOMEM, "out of memory");
-    strip_slashes(stage.path);
-    r = look_at_target(&stage, force, error);
     if (r < 0)
         return r;
     r = make_temporary(&stage, error);
@@ -264,9 +274,8 @@ int dataset_stage_commit(DatasetStage *stage, Error *error) {
         r = -errno;
     if (r < 0)
         return error_set(error, r, "cannot give %s its name: %s", stage->path, strerror(-r));
-    if (stage->inside || stage->replace) {
+    if (stage->inside || stage->replace)
         remove_flat(stage->temporary);
-    }
     free(stage->temporary);
     stage->temporary = NULL;
     r = stage->inside ? 0 : sync_parent(stage->path);

@@ -19,6 +19,8 @@ typedef struct DatasetStage {
 /* `path` must be absent or empty, or, with `force`, hold a dataset. */
 MUST_CHECK int dataset_stage_open(const char *path, bool force, DatasetStage *ret_stage,
                                   Error *error);
+/* Whether dataset_stage_open() would accept `path`, before long work is done for it. */
+MUST_CHECK int dataset_stage_check(const char *path, bool force, Error *error);
 /* A new file in the stage; the caller owns the descriptor. */
 MUST_CHECK int dataset_stage_create(const DatasetStage *stage, const char *name, int *ret_fd,
                                     Error *error);

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tool/tool.h"
+
+typedef struct Command {
+    const char *name, *help;
+    int (*main)(int argc, char **argv);
+} Command;
+
+/* In the order in which one meets them. */
+static const Command commands[] = {
+    {"pack", "make a dataset from JSONL or text", pack_main},
+};
+
+int tool_refuse(const char *command, const Error *error) {
+    fflush(stdout);
+    fprintf(stderr, "seqfeed %s: %s\n", command, error->text);
+    return TOOL_REFUSED;
+}
+
+int tool_usage(const char *command, const char *format, ...) {
+    va_list arguments;
+
+    fflush(stdout);
+    fprintf(stderr, "seqfeed %s: ", command);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "\nTry 'seqfeed %s --help'.\n", command);
+    return TOOL_USAGE;
+}
+
+int tool_finish(const char *command) {
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return TOOL_OK;
+    fprintf(stderr, "seqfeed %s: cannot write to standard output: %s\n", command, strerror(errno));
+    return TOOL_REFUSED;
+}
+
+uint32_t tool_cpu_count(void) {
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return 1;
+    return MAX((uint32_t)CPU_COUNT(&set), 1u);
+}
+
+static void print_help(FILE *to) {
+    fprintf(to, "Usage: seqfeed SUBCOMMAND [OPTION...] [OPERAND...]\n\n");
+    for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
+        fprintf(to, "  %-8s  %s\n", commands[i].name, commands[i].help);
+    fprintf(to, "\nEach has its own --help. Exit status: 0; 1 the data or the daemon says no; "
+                "2 wrong usage.\n");
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        print_help(stderr);
+        return TOOL_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return tool_finish("help");
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("seqfeed %s\n", SEQFEED_VERSION);
+        return tool_finish("--version");
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].main(argc - 1, argv + 1);
+    fprintf(stderr, "seqfeed: there is no subcommand '%s'\nTry 'seqfeed --help'.\n", argv[1]);
+    return TOOL_USAGE;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* tool.h: what the subcommands of `seqfeed` share. A subcommand is a file NAME.c with NAME_main()
+ * and a row in the table of main.c; argv[0] is its name. */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/attributes.h"
+#include "base/error.h"
+
+/* Exit codes. */
+enum {
+    TOOL_OK = 0,
+    TOOL_REFUSED = 1, /* the data or the daemon says no */
+    TOOL_USAGE = 2,
+};
+
+/* Say "seqfeed COMMAND: sentence" on standard error and return TOOL_REFUSED. */
+int tool_refuse(const char *command, const Error *error);
+
+/* Say what is wrong with the arguments and where the help is; return TOOL_USAGE. */
+int tool_usage(const char *command, const char *format, ...) PRINTF_FORMAT(2, 3);
+
+/* Flush standard output: TOOL_OK, or TOOL_REFUSED and a sentence when it could not be written. */
+int tool_finish(const char *command);
+
+/* CPUs that this process may use. */
+uint32_t tool_cpu_count(void);
+
+int inspect_main(int argc, char **argv);
+int pack_main(int argc, char **argv);
+int salvage_main(int argc, char **argv);
+int verify_main(int argc, char **argv);
