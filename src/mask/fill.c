@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The hot path. A padded row is three runs: padding, real tokens, padding, of which one padding is
  * empty. Batch first, the runs lie one after another in the slot and are written there at once.
- * Time first, a token's neighbours are the other rows: runs are made in a small tile that stays in
- * the first cache and dealt out from it, a few dozen steps of all rows before the next ones, so
- * that every cache line of the slot is complete before it leaves that cache. */
+ * Time first, a token's neighbours are the other rows: the runs of as many rows as share a cache
+ * line of the slot are made in a small tile and dealt out from it line by line, so that no line is
+ * touched twice. */
 #include "mask/fill.h"
 
 #include <assert.h>
@@ -15,8 +15,7 @@
 
 enum {
     TILE_PLACES = 64,
-    TILE_PLACE_BYTES = 64, /* larger places are written straight to the slot */
-    PREFETCH_LINES = 8     /* of the next row; then the CPU sees the stream itself */
+    PREFETCH_LINES = 8 /* of the next row; then the CPU sees the stream itself */
 };
 
 /* One tensor of one batch, with everything decided that does not depend on the row. */
@@ -114,51 +113,85 @@ static void fill_batch_first(const Fill *fill, uint32_t first_row, const FillRow
     }
 }
 
-/* Deal `count` places out of a tile, `step` bytes apart. */
+/* Write the places of a tile, made row by row, step by step: those of one step lie side by side. */
+#define DEAL(name, Value)                                                          \
+    static void name(uint8_t *to, size_t step, const uint8_t *tile, uint32_t rows, \
+                     uint32_t places) {                                            \
+        const Value *values = (const Value *)(const void *)tile;                   \
+                                                                                   \
+        for (uint32_t p = 0; p < places; p++, to += step) {                        \
+            Value *out = (Value *)(void *)to;                                      \
+            for (uint32_t r = 0; r < rows; r++)                                    \
+                out[r] = values[r * TILE_PLACES + p];                              \
+        }                                                                          \
+    }
+DEAL(deal_8, uint8_t)
+DEAL(deal_16, uint16_t)
+DEAL(deal_32, uint32_t)
+DEAL(deal_64, uint64_t)
+#undef DEAL
+
+static void deal_any(uint8_t *to, size_t step, const uint8_t *tile, uint32_t place_bytes,
+                     uint32_t rows, uint32_t places) {
+    for (uint32_t p = 0; p < places; p++, to += step)
+        for (uint32_t r = 0; r < rows; r++)
+            memcpy(to + (size_t)r * place_bytes, tile + (size_t)(r * TILE_PLACES + p) * place_bytes,
+                   place_bytes);
+}
+
 static void fill_deal(uint8_t *to, size_t step, const uint8_t *tile, uint32_t place_bytes,
-                      uint32_t count) {
+                      uint32_t rows, uint32_t places) {
     switch (place_bytes) {
     case 1:
-        for (uint32_t i = 0; i < count; i++)
-            to[i * step] = tile[i];
+        deal_8(to, step, tile, rows, places);
         break;
     case 2:
-        for (uint32_t i = 0; i < count; i++)
-            memcpy(to + i * step, tile + 2 * i, 2);
+        deal_16(to, step, tile, rows, places);
         break;
     case 4:
-        for (uint32_t i = 0; i < count; i++)
-            memcpy(to + i * step, tile + 4 * i, 4);
+        deal_32(to, step, tile, rows, places);
         break;
     case 8:
-        for (uint32_t i = 0; i < count; i++)
-            memcpy(to + i * step, tile + 8 * i, 8);
+        deal_64(to, step, tile, rows, places);
         break;
     default:
-        for (uint32_t i = 0; i < count; i++)
-            memcpy(to + i * step, tile + (size_t)i * place_bytes, place_bytes);
+        deal_any(to, step, tile, place_bytes, rows, places);
     }
+}
+
+/* Places first .. last of `rows` neighbouring rows, as many as a cache line of the slot holds. */
+static void fill_tile(const Fill *fill, uint8_t *to, const FillRow *sources, uint32_t rows,
+                      uint32_t first, uint32_t last) {
+    _Alignas(CACHE_LINE) uint8_t tile[TILE_PLACES * CACHE_LINE];
+    size_t step = (size_t)fill->rows * fill->place_bytes;
+
+    for (uint32_t r = 0; r < rows; r++) {
+        const FillRow *row = sources ? &sources[r] : NULL;
+
+        fill_places(fill, fill_source(fill, row), row ? row->length : 0, first, last,
+                    tile + (size_t)r * TILE_PLACES * fill->place_bytes);
+    }
+    fill_deal(to, step, tile, fill->place_bytes, rows, last - first);
 }
 
 static void fill_time_first(const Fill *fill, uint32_t first_row, const FillRow *sources,
                             uint32_t count) {
-    _Alignas(CACHE_LINE) uint8_t tile[TILE_PLACES * TILE_PLACE_BYTES];
-    bool direct = fill->place_bytes > TILE_PLACE_BYTES;
-    uint32_t tile_places = direct ? 1 : TILE_PLACES;
+    bool is_wide = fill->place_bytes > CACHE_LINE; /* straight to the slot, place by place */
+    uint32_t tile_rows = is_wide ? 1 : CACHE_LINE / fill->place_bytes;
+    uint32_t tile_places = is_wide ? 1 : TILE_PLACES;
     size_t step = (size_t)fill->rows * fill->place_bytes;
 
     for (uint32_t first = 0; first < fill->length; first += tile_places) {
         uint32_t last = MIN(fill->length - first, tile_places) + first;
 
-        for (uint32_t r = 0; r < count; r++) {
+        for (uint32_t r = 0; r < count; r += tile_rows) {
             const FillRow *row = sources ? &sources[r] : NULL;
-            const uint8_t *from = fill_source(fill, row);
-            uint32_t real = row ? row->length : 0;
             uint8_t *to = fill->to + first * step + (size_t)(first_row + r) * fill->place_bytes;
 
-            fill_places(fill, from, real, first, last, direct ? to : tile);
-            if (!direct)
-                fill_deal(to, step, tile, fill->place_bytes, last - first);
+            if (is_wide)
+                fill_places(fill, fill_source(fill, row), row ? row->length : 0, first, last, to);
+            else
+                fill_tile(fill, to, row, MIN(count - r, tile_rows), first, last);
         }
     }
 }

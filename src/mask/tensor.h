@@ -26,8 +26,8 @@ typedef struct TensorSpec {
     uint32_t width;    /* of that column; a last dimension when > 1 */
     uint32_t dtype;    /* SEQFEED_BOOL.. */
     uint32_t polarity; /* SEQFEED_POLARITY_* */
-    int64_t
-        pad; /* value of padding, or of rows that last: pad adds; float types: its bit pattern */
+    int64_t pad;       /* value of padding, or of rows that last: pad adds; float types: its bit
+                          pattern; additive masks: the bits that mask out; lengths: unused */
 } TensorSpec;
 
 /* All tensors of a feed, with the layout that they share. */
@@ -47,7 +47,17 @@ const char *tensor_dtype_name(uint32_t dtype);
 /* SEQFEED_* of a word, or 0. */
 uint32_t tensor_dtype_parse(const char *word);
 
-/* May values of this on-disk type be delivered as this dtype without losing any? */
+/* May values of this on-disk type be delivered as this dtype without losing any? These may:
+ *
+ *   u8    uint8  int32  int64  float16  bfloat16  float32
+ *   u16          int32  int64                     float32
+ *   u24          int32  int64                     float32
+ *   u32                 int64
+ *   i32          int32  int64
+ *   i64                 int64
+ *   f16                        float16            float32
+ *   bf16                                bfloat16  float32
+ *   f32                                           float32 */
 bool tensor_dtype_allows(uint8_t element, uint32_t dtype);
 
 typedef struct TensorLayout {
