@@ -2,6 +2,7 @@
 /* What the settings of order, batch and length mean for this dataset. */
 #include "feed/feed_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -102,11 +103,8 @@ int feed_check_plan(Feed *feed, const FeedSource *source, Error *error) {
     feed->pad_value = settings->has_pad_value     ? settings->pad_value
                       : feed->catalog->has_pad_id ? feed->catalog->pad_id
                                                   : 0;
-    if (settings->pad_to && feed->plan.length_max > settings->pad_to)
-        return feed_error(source, error, settings->length_max_place, "length.max",
-                          "%" PRIu32 " is more than pad.to, %" PRIu32
-                          ": longer rows would not fit; lower length.max or raise pad.to",
-                          feed->plan.length_max, settings->pad_to);
+    /* settings/ has refused it: such rows would be written beyond their slot. */
+    assert(!settings->pad_to || feed->plan.length_max <= settings->pad_to);
     return check_overflow(feed, source, error);
 }
 

@@ -211,7 +211,7 @@ int feed_cursor_parse(const Feed *feed, uint64_t seed, const char *text, uint64_
     CLEANUP(free_reading) Reading reading = {.feed = &fields};
     int r;
 
-    if (strncmp(text, whole_epoch, strlen(whole_epoch)) == 0 && !strchr(text + 4, ';')) {
+    if (strncmp(text, whole_epoch, strlen(whole_epoch)) == 0 && strrchr(text, ';') == text + 3) {
         if (!parse_number(text + strlen(whole_epoch), ret_epoch))
             return refuse(error, "after 'sf1;epoch=' comes one decimal number");
         *ret_index = 0;

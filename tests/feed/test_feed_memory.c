@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/arithmetic.h"
+#include "feed/feed_support.h"
+#include "ring/ring_writer.h"
+#include "support/check_main.h"
+
+/* No window of any epoch is larger than the worst case says. */
+static void check_bounds(Feed *feed, uint32_t epochs) {
+    for (uint32_t number = 0; number < epochs; number++) {
+        FeedEpoch *epoch;
+
+        ck_assert_int_eq(feed_epoch_get(feed, number, number, &epoch, NULL), 0);
+        for (uint32_t s = 0; s < epoch->plan->strand_count; s++) {
+            const PlanStrand *strand = &epoch->plan->strands[s];
+
+            for (uint32_t w = 0; w < strand->window_count; w++) {
+                const PlanWindow *window = &strand->windows[w];
+                uint64_t bytes = 0;
+
+                for (uint32_t b = 0; b < window->block_count; b++) {
+                    uint32_t block = strand->blocks[window->block_first + b];
+                    uint64_t own = align_up(feed->catalog->blocks[block].raw_bytes, SEQFEED_PAGE);
+
+                    bytes += feed->block_buffer_bytes;
+                    bytes += own > feed->block_buffer_bytes ? own : 0;
+                }
+                ck_assert_uint_le(window->block_count, feed->window_blocks_max);
+                ck_assert_uint_le(window->sequences, feed->window_sequences_max);
+                ck_assert_uint_le(plan_window_units(strand, w), feed->window_units_max);
+                ck_assert_uint_le(bytes, feed->window_bytes_max);
+            }
+        }
+        feed_epoch_unref(feed, epoch);
+    }
+}
+
+START_TEST(worst_cases_hold_in_every_epoch)
+{
+    static const char *const keys[] = {"", "order: {window: 1}\nbatch: {size: 1}\n",
+                                       "order: {window: 3, strands: 2}\nbatch: {size: 16}\n",
+                                       "order: {window: 2}\nbatch: {size: 200}\n",
+                                       "order: {window: 2}\nbatch: {size: 7}\n"
+                                       "length: {max: 10, overflow: split}\n"};
+    uint32_t *lengths = malloc(5000 * sizeof *lengths);
+    Fixture fixture;
+
+    fixture_init(&fixture);
+    /* Short ones, then long ones, then some that fill a block alone. */
+    for (uint32_t i = 0; i < 5000; i++)
+        lengths[i] = fixture_length(i, i < 3000 ? 4 : i % 500 == 0 ? 3000 : 100);
+    fixture_pack(&fixture, 5000, lengths, 3000);
+    for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
+        Feed *feed = fixture_feed(&fixture, keys[i]);
+
+        check_bounds(feed, 12);
+        feed_unref(feed);
+    }
+    free(lengths);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+/* When blocks are alike the bound is close: no more than a buffer a block. */
+START_TEST(worst_cases_are_not_wasteful)
+{
+    Fixture fixture;
+    Feed *feed;
+
+    fixture_init(&fixture);
+    fixture_pack(&fixture, 5000, NULL, 30);
+    feed = fixture_feed(&fixture, "order: {window: 4}\nbatch: {size: 2}\n");
+    ck_assert_uint_eq(feed->window_blocks_max, 4);
+    ck_assert_uint_eq(feed->block_buffer_bytes,
+                      align_up(feed->catalog->block_raw_max, SEQFEED_PAGE));
+    ck_assert_uint_eq(feed->window_bytes_max, 4 * feed->block_buffer_bytes);
+    ck_assert_uint_le(feed->window_sequences_max, 4 * feed->catalog->block_sequences_max);
+    feed_unref(feed);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+START_TEST(outliers_do_not_make_all_buffers_large)
+{
+    uint32_t *lengths = malloc(5000 * sizeof *lengths);
+    Fixture fixture;
+    Feed *feed;
+
+    fixture_init(&fixture);
+    for (uint32_t i = 0; i < 5000; i++)
+        lengths[i] = i == 2500 ? 50000 : 30;
+    fixture_pack(&fixture, 5000, lengths, 50000);
+    feed = fixture_feed(&fixture, "order: {window: 4}\nbatch: {size: 2}\n");
+    ck_assert_uint_lt(feed->block_buffer_bytes, 3 * SHARD_BLOCK_TARGET_MIN);
+    ck_assert_uint_eq(feed->window_bytes_max,
+                      4 * feed->block_buffer_bytes +
+                          align_up(feed->catalog->block_raw_max, SEQFEED_PAGE));
+    feed_unref(feed);
+    free(lengths);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+START_TEST(streams_pay_for_rings_windows_and_buffers)
+{
+    FeedMemory one, two, strands;
+    Fixture fixture;
+    Feed *feed;
+
+    fixture_init(&fixture);
+    fixture_pack(&fixture, 3000, NULL, 30);
+    feed = fixture_feed(&fixture, "order: {window: 4, strands: 3}\nring: {slots: 5}\n");
+    one = feed_memory(feed, 1, 1);
+    two = feed_memory(feed, 2, 1);
+    strands = feed_memory(feed, 1, 3);
+    ck_assert_uint_eq(one.rings, ring_bytes(5, feed->slot_bytes));
+    ck_assert_uint_eq(two.rings, 2 * one.rings);
+    ck_assert_uint_eq(two.windows, one.windows);
+    ck_assert_uint_eq(strands.windows, 3 * one.windows);
+    ck_assert_uint_eq(strands.buffers, one.buffers);
+    ck_assert_uint_eq(one.total, one.rings + one.windows + one.buffers);
+    ck_assert_uint_ge(one.windows, 2 * (feed->window_bytes_max + 24 * feed->window_sequences_max));
+    ck_assert_uint_ge(one.buffers,
+                      FEED_READS_IN_FLIGHT * (feed->catalog->block_compressed_max + 8192ull));
+    feed_unref(feed);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+CHECK_MAIN("feed_memory", worst_cases_hold_in_every_epoch, worst_cases_are_not_wasteful,
+           outliers_do_not_make_all_buffers_large, streams_pay_for_rings_windows_and_buffers)
