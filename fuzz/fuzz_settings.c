@@ -2,6 +2,7 @@
 /* Any bytes as a configuration file: refused with a sentence or read, nothing else. */
 #include <assert.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -17,7 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int r;
 
     r = file_memory_new("fuzz", size ? size : 1, &fd);
-    if (r < 0 || pwrite(fd, data, size, 0) != (ssize_t)size || ftruncate(fd, (off_t)size) < 0)
+    if (r < 0 || pwrite(fd, data, size, 0) != (ssize_t)size || ftruncate(fd, (off_t)size) < 0 ||
+        fchmod(fd, 0600) < 0) /* a file that everybody may write is refused unread */
         return 0;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     r = settings_load(path, NULL, 0, &settings, &error);
