@@ -3,10 +3,10 @@
  * counted; two threads that count the same one at the same time both succeed, one is kept. */
 #include "feed/feed.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 static void free_numbers(uint32_t **numbers) {
     free(*numbers);
@@ -49,7 +49,7 @@ static int finish_plan(const Feed *feed, const PlanSpec *spec, PlanEpoch *plan,
     for (uint32_t s = 0; s < plan->strand_count; s++)
         windows += plan->strands[s].window_count;
     units = malloc(windows * sizeof *units);
-    strands = malloc(plan->strand_count * sizeof *strands);
+    strands = malloc((plan->strand_count + (size_t)1) * sizeof *strands);
     if (!units || !strands)
         return -ENOMEM;
     sum_windows(feed, plan, units, strands);
@@ -72,7 +72,7 @@ static int count_epoch(const Feed *feed, uint64_t seed, uint64_t number, FeedEpo
                        Error *error) {
     const PlanSpec spec = feed_plan_spec(feed, seed);
     CLEANUP(free_plan) PlanEpoch *plan = NULL;
-    uint32_t strand;
+    uint32_t strand = 0;
     FeedEpoch *epoch;
     int r;
 
@@ -93,7 +93,8 @@ static int count_epoch(const Feed *feed, uint64_t seed, uint64_t number, FeedEpo
 
 /* Put the epoch at place `from` of the kept ones (or a new one, from the last place) first. */
 static void move_first(Feed *feed, uint32_t from, FeedEpoch *epoch) {
-    memmove(&feed->epochs[1], &feed->epochs[0], from * sizeof feed->epochs[0]);
+    for (; from > 0; from--)
+        feed->epochs[from] = feed->epochs[from - 1];
     feed->epochs[0] = epoch;
 }
 
@@ -130,6 +131,7 @@ int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpoch **ret_ep
     r = count_epoch(feed, seed, epoch, &fresh, error);
     if (r < 0)
         return r;
+    assert(fresh);
 
     pthread_mutex_lock(&feed->lock);
     found = find_epoch(feed, seed, epoch);
