@@ -106,10 +106,11 @@ StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start
 
 static int check_start(const Stream *stream, uint64_t batches, Error *error) {
     if (batches == 0 || (stream->plan.tail == PLAN_TAIL_DROP && batches < stream->world))
-        return error_set(error, -EINVAL,
-                         "feed %s: an epoch has %lu batches and world %u needs as many with batch.tail: "
-                         "drop: lower batch.size or the world, or set batch.tail to repeat",
-                         stream->feed->name, (unsigned long)batches, stream->world);
+        return error_set(
+            error, -EINVAL,
+            "feed %s: an epoch has %lu batches and world %u needs as many with batch.tail: "
+            "drop: lower batch.size or the world, or set batch.tail to repeat",
+            stream->feed->name, (unsigned long)batches, stream->world);
     if (stream->start_index >= batches)
         return error_set(error, -ESTALE,
                          "feed %s: the cursor's index %lu is beyond the %lu batches of epoch %lu",

@@ -75,6 +75,11 @@ void stream_close_windows(Stream *stream) {
         }
 }
 
+/* The epoch that the strand's next window belongs to, or a later one. */
+static uint64_t cursor_epoch(const StrandCursor *cursor) {
+    return cursor->epoch->plan->epoch + (cursor->place >= cursor->epoch->limit);
+}
+
 /* The oldest epoch in which some strand still has windows to open: none may run ahead of it, or its
  * windows would take the places of those that rings wait for. */
 static uint64_t oldest_cursor_epoch(const Stream *stream) {
@@ -83,7 +88,7 @@ static uint64_t oldest_cursor_epoch(const Stream *stream) {
     for (uint32_t s = 0; s < stream->strand_count; s++) {
         const StrandCursor *cursor = &stream->strands[s].cursor;
         if (cursor->place < cursor->epoch->limit)
-            oldest = MIN(oldest, cursor->epoch->plan->epoch);
+            oldest = MIN(oldest, cursor_epoch(cursor));
     }
     return oldest;
 }
@@ -100,7 +105,7 @@ void stream_open_windows(Stream *stream, Pushed *pushed) {
         while (strand->wanted ||
                (strand->live < 2 && stream->windows_live < stream->windows_limit)) {
             int r;
-            if (!strand->wanted && cursor->epoch->plan->epoch > oldest)
+            if (!strand->wanted && cursor_epoch(cursor) > oldest)
                 break;
             r = strand_open_window(stream, strand);
             strand->wanted = false;

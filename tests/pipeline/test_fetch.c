@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+#include "pipeline/fetch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "support/check_main.h"
+
+enum { FILE_BYTES = 300001, READS = 200 };
+
+typedef struct Read {
+    FetchRequest request;
+    uint8_t bytes[5000];
+    bool done;
+} Read;
+
+static void read_done(FetchRequest *request) {
+    ((Read *)request)->done = true;
+}
+
+static uint8_t byte_at(uint64_t offset) {
+    return (uint8_t)(offset * 31 >> 3);
+}
+
+static int make_file(void) {
+    char path[] = "/tmp/seqfeed-fetch-XXXXXX";
+    static uint8_t bytes[FILE_BYTES];
+    int fd = mkstemp(path);
+
+    ck_assert_int_ge(fd, 0);
+    unlink(path);
+    for (uint64_t i = 0; i < FILE_BYTES; i++)
+        bytes[i] = byte_at(i);
+    ck_assert_int_eq(write(fd, bytes, FILE_BYTES), FILE_BYTES);
+    return fd;
+}
+
+/* Both ways of reading, with and without O_DIRECT, give the same bytes and the same errors. */
+static void check_backend(const FetchOptions *options) {
+    static Read reads[READS];
+    int fd = make_file();
+    size_t size = fetch_buffer_bytes(20000);
+    FetchBuffer buffer;
+    FetchFile file;
+    Fetch *fetch;
+    Error error;
+
+    ck_assert_int_eq(fetch_new(options, &fetch, &error), 0);
+    fetch_file_init(fetch, &file, fd);
+    fetch_buffer_init(&buffer, memory_map(size), size);
+    for (uint32_t i = 0; i < READS; i++) {
+        reads[i] = (Read){.request = {.file = &file,
+                                      .memory = reads[i].bytes,
+                                      .offset = i * 1499,
+                                      .size = 1 + i * 24,
+                                      .done = read_done}};
+        fetch_submit(fetch, &reads[i].request);
+    }
+    for (uint32_t i = 0; i < READS; i++) {
+        while (!reads[i].done)
+            fetch_step(fetch);
+        uint64_t offset = reads[i].request.offset;
+        bool inside = offset + reads[i].request.size <= FILE_BYTES;
+        ck_assert_int_eq(reads[i].request.result, inside ? 0 : -ENODATA);
+        for (uint32_t b = 0; inside && b < reads[i].request.size; b++)
+            ck_assert_uint_eq(reads[i].bytes[b], byte_at(offset + b));
+    }
+    for (uint64_t offset = 0; offset < FILE_BYTES; offset += 17777) {
+        Read read = {.request = {.file = &file,
+                                 .buffer = &buffer,
+                                 .offset = offset,
+                                 .size = 20000,
+                                 .done = read_done}};
+        fetch_submit(fetch, &read.request);
+        while (!read.done)
+            fetch_step(fetch);
+        bool inside = offset + 20000 <= FILE_BYTES;
+        ck_assert_int_eq(read.request.result, inside ? 0 : -ENODATA);
+        for (uint32_t b = 0; inside && b < 20000; b++)
+            ck_assert_uint_eq(read.request.memory[b], byte_at(offset + b));
+    }
+    if (file.direct_fd >= 0)
+        close(file.direct_fd);
+    fetch_free(fetch);
+    memory_unmap(buffer.memory, size);
+    close(fd);
+}
+
+START_TEST(pread_reads_what_is_there)
+{
+    check_backend(&(FetchOptions){.force_pread = true});
+    check_backend(&(FetchOptions){.force_pread = true, .direct = true});
+}
+END_TEST
+
+START_TEST(io_uring_reads_what_is_there)
+{
+    check_backend(&(FetchOptions){0});
+    check_backend(&(FetchOptions){.direct = true});
+}
+END_TEST
+
+START_TEST(a_bad_descriptor_is_an_error_of_that_read)
+{
+    for (int i = 0; i < 2; i++) {
+        Read read = {0};
+        FetchFile file;
+        Fetch *fetch;
+
+        ck_assert_int_eq(fetch_new(&(FetchOptions){.force_pread = i == 0}, &fetch, NULL), 0);
+        fetch_file_init(fetch, &file, 987);
+        read.request = (FetchRequest){
+            .file = &file, .memory = read.bytes, .size = 10, .done = read_done};
+        fetch_submit(fetch, &read.request);
+        while (!read.done)
+            fetch_step(fetch);
+        ck_assert_int_eq(read.request.result, -EBADF);
+        fetch_free(fetch);
+    }
+}
+END_TEST
+
+CHECK_MAIN("fetch", pread_reads_what_is_there, io_uring_reads_what_is_there,
+           a_bad_descriptor_is_an_error_of_that_read)

@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT */
+/* Whole streams, mostly in one thread, against batches that are worked out from the plan and the
+ * rule by which the test's dataset was made. (Python tests compare daemon and plan with a reference
+ * that shares no code with them.) */
+#include "pipeline/stream_bench.h"
+
+/* A window's units, and the sequence of the dataset that each belongs to. */
+typedef struct Expected {
+    const Feed *feed;
+    FeedEpoch *epoch;
+    PlanSpec spec;
+} Expected;
+
+static PlanUnit expected_unit(const Expected *expected, uint32_t strand, uint64_t unit,
+                              uint64_t *ret_sequence) {
+    const Catalog *catalog = expected->feed->catalog;
+    const PlanStrand *plan = &expected->epoch->plan->strands[strand];
+    uint32_t number = plan_window_of_unit(plan, unit);
+    const PlanWindow *window = &plan->windows[number];
+    static uint32_t lengths[200000], counts[5000];
+    static PlanUnit units[400000];
+    static const PlanEpoch *kept_epoch;
+    static uint32_t kept_strand, kept_number;
+    PlanUnit found;
+    uint32_t block;
+
+    if (kept_epoch != expected->epoch->plan || kept_strand != strand || kept_number != number) {
+        uint64_t at = 0;
+        for (uint32_t i = 0; i < window->block_count; i++) {
+            block = plan->blocks[window->block_first + i];
+            if (catalog_read_lengths(catalog, block, lengths + at, NULL) != 0)
+                ck_abort();
+            counts[i] = catalog->block_sequences[block];
+            at += counts[i];
+        }
+        ck_assert_int_eq(plan_window_units_make(&expected->spec, expected->epoch->plan, strand,
+                                                number, lengths, counts, units),
+                         0);
+        kept_epoch = expected->epoch->plan;
+        kept_strand = strand;
+        kept_number = number;
+    }
+    found = units[unit - plan->unit_sums[number]];
+    block = plan->blocks[window->block_first + found.block];
+    *ret_sequence = found.sequence;
+    for (uint32_t i = 0; i < block; i++)
+        *ret_sequence += catalog->block_sequences[i];
+    /* found.start counts within the block; make it count within the sequence */
+    uint32_t start = 0;
+    uint32_t own[5000];
+    if (catalog->block_sequences[block] > 5000 ||
+        catalog_read_lengths(catalog, block, own, NULL) != 0)
+        ck_abort();
+    for (uint32_t i = 0; i < found.sequence; i++)
+        start += own[i];
+    found.start -= start;
+    return found;
+}
+
+static void check_batch(Bench *bench, const Expected *expected, uint32_t ring,
+                        const SeqfeedDescriptor *descriptor, uint64_t place) {
+    SeqfeedTensorRecord tokens_record, mask_record, labels_record, lengths_record;
+    const int64_t *tokens = (const int64_t *)bench_tensor(bench, ring, descriptor, "tokens",
+                                                          &tokens_record);
+    const uint8_t *mask = bench_tensor(bench, ring, descriptor, "mask", &mask_record);
+    const int64_t *labels = (const int64_t *)bench_tensor(bench, ring, descriptor, "labels",
+                                                          &labels_record);
+    const int64_t *lengths = (const int64_t *)bench_tensor(bench, ring, descriptor, "lengths",
+                                                           &lengths_record);
+    bool repeated;
+    PlanBatch batch = plan_epoch_batch(
+        &expected->spec, expected->epoch->plan,
+        plan_round_batch(expected->epoch->plan->batch_count, place, &repeated));
+    int64_t width = tokens_record.shape[1];
+    uint64_t real = 0;
+    uint32_t longest = 0;
+
+    ck_assert_uint_eq(descriptor->index, place);
+    ck_assert_uint_eq(descriptor->rows, batch.rows);
+    ck_assert_int_eq((descriptor->flags & SEQFEED_BATCH_REPEATED) != 0, repeated || batch.repeated);
+    for (uint32_t row = 0; row < batch.rows; row++) {
+        PlanUnit unit = {0};
+        uint64_t sequence = 0;
+        if (row < batch.unit_count) {
+            unit = expected_unit(expected, batch.strand, batch.unit_first + row, &sequence);
+            if (labels[row] != dataset_label(sequence))
+                ck_abort_msg("batch %lu row %u: label", (unsigned long)place, row);
+        }
+        if (lengths[row] != unit.length)
+            ck_abort_msg("batch %lu row %u: length", (unsigned long)place, row);
+        for (int64_t t = 0; t < width; t++) {
+            bool inside = t < unit.length;
+            int64_t token = inside ? dataset_token(sequence, unit.start + (uint32_t)t) : 0;
+            /* Check writes each assertion down: too slow for every element. */
+            if (mask[row * width + t] != inside || tokens[row * width + t] != token)
+                ck_abort_msg("batch %lu row %u column %ld: token %ld, mask %d",
+                             (unsigned long)place, row, (long)t, (long)tokens[row * width + t],
+                             mask[row * width + t]);
+        }
+        longest = unit.length > longest ? unit.length : longest;
+        real += unit.length;
+    }
+    ck_assert_int_eq(width, longest);
+    ck_assert_uint_eq(descriptor->tokens, real);
+}
+
+/* Go through `epochs` epochs with all rings at their own pace, comparing every batch. */
+static void run_epochs(const BenchOptions *options, uint32_t epochs) {
+    Bench bench;
+    Error error = {0};
+    uint64_t index = options->index;
+
+    bench_make(&bench, options);
+    bench_start(&bench, options);
+    for (uint64_t e = options->epoch; e < options->epoch + epochs; e++, index = 0) {
+        Expected expected = {.feed = bench.feed,
+                             .spec = feed_plan_spec(bench.feed, bench.feed->plan.seed)};
+        ck_assert_msg(
+            feed_epoch_get(bench.feed, bench.feed->plan.seed, e, &expected.epoch, &error) == 0,
+            "%s", error.text);
+        uint64_t rounds = plan_round_count(expected.spec.tail, expected.epoch->plan->batch_count,
+                                           index, options->world);
+        ck_assert_uint_gt(rounds, 0);
+        for (uint64_t round = 0; round < rounds; round++)
+            for (uint32_t r = 0; r < options->ring_count; r++) {
+                uint64_t next_epoch, next_index;
+                const SeqfeedDescriptor *descriptor = bench_next(&bench, r);
+                ck_assert_uint_eq(descriptor->sequence, bench.rings[r].taken);
+                ck_assert_uint_eq(descriptor->epoch, e);
+                ck_assert_uint_eq(descriptor->epoch_length, rounds);
+                ck_assert_int_eq((descriptor->flags & SEQFEED_BATCH_EPOCH_END) != 0,
+                                 round + 1 == rounds);
+                check_batch(&bench, &expected, r, descriptor,
+                            index + round * options->world + options->ranks[r]);
+                plan_round_cursor(expected.spec.tail, e, expected.epoch->plan->batch_count, index,
+                                  options->world, round, &next_epoch, &next_index);
+                ck_assert_uint_eq(descriptor->next_epoch, next_epoch);
+                ck_assert_uint_eq(descriptor->next_index, next_index);
+                bench_release(&bench, r);
+            }
+        feed_epoch_unref(bench.feed, expected.epoch);
+    }
+    bench_end(&bench);
+}
+
+static const uint32_t ranks_all[] = {0, 1, 2, 3};
+
+START_TEST(one_ring_gets_every_batch_of_three_epochs)
+{
+    run_epochs(&(BenchOptions){.sequences = 3000,
+                               .block_target = 4096,
+                               .window = 5,
+                               .strands = 1,
+                               .world = 1,
+                               .ring_count = 1,
+                               .members = 1,
+                               .ranks = ranks_all,
+                               .extra = "    batch: {size: 16}\n"},
+               3);
+}
+END_TEST
+
+START_TEST(pread_and_cache_give_the_same)
+{
+    run_epochs(&(BenchOptions){.sequences = 3000,
+                               .block_target = 4096,
+                               .window = 5,
+                               .strands = 2,
+                               .world = 1,
+                               .ring_count = 1,
+                               .members = 2,
+                               .ranks = ranks_all,
+                               .pread = true,
+                               .cache = UINT64_MAX,
+                               .extra = "    batch: {size: 16}\n"},
+               3);
+    run_epochs(&(BenchOptions){.sequences = 3000,
+                               .block_target = 4096,
+                               .window = 5,
+                               .strands = 1,
+                               .world = 1,
+                               .ring_count = 1,
+                               .members = 1,
+                               .ranks = ranks_all,
+                               .cache = 100000,
+                               .extra = "    batch: {size: 16}\n"},
+               3);
+}
+END_TEST
+
+START_TEST(several_ranks_and_strands_share_one_stream)
+{
+    static const uint32_t some[] = {2, 0};
+
+    run_epochs(&(BenchOptions){.sequences = 2000,
+                               .block_target = 4096,
+                               .window = 2,
+                               .strands = 4,
+                               .world = 4,
+                               .ring_count = 4,
+                               .members = 1,
+                               .ranks = ranks_all,
+                               .extra = "    batch: {size: 8}\n"},
+               3);
+    run_epochs(&(BenchOptions){.sequences = 2000,
+                               .block_target = 4096,
+                               .window = 2,
+                               .strands = 3,
+                               .world = 4,
+                               .ring_count = 2,
+                               .members = 1,
+                               .ranks = some,
+                               .extra = "    batch: {size: 8}\n"},
+               3);
+    run_epochs(&(BenchOptions){.sequences = 2000,
+                               .block_target = 4096,
+                               .window = 3,
+                               .strands = 4,
+                               .world = 4,
+                               .ring_count = 1,
+                               .members = 1,
+                               .ranks = some,
+                               .index = 37,
+                               .extra = "    batch: {size: 8}\n"},
+               3);
+    run_epochs(&(BenchOptions){.sequences = 2000,
+                               .block_target = 4096,
+                               .window = 3,
+                               .strands = 2,
+                               .world = 3,
+                               .ring_count = 3,
+                               .members = 1,
+                               .ranks = ranks_all,
+                               .extra = "    batch: {size: 8, tail: drop, last: drop}\n"},
+               3);
+}
+END_TEST
+
+/* A dataset of one window, of one batch, of one batch for more ranks than there are batches. */
+START_TEST(tiny_datasets_wrap_around)
+{
+    run_epochs(&(BenchOptions){.sequences = 3,
+                               .block_target = 4096,
+                               .window = 1,
+                               .strands = 1,
+                               .world = 1,
+                               .ring_count = 1,
+                               .members = 1,
+                               .ranks = ranks_all,
+                               .extra = "    batch: {size: 8}\n"},
+               12);
+    run_epochs(&(BenchOptions){.sequences = 20,
+                               .block_target = 4096,
+                               .window = 1,
+                               .strands = 1,
+                               .world = 4,
+                               .ring_count = 4,
+                               .members = 1,
+                               .ranks = ranks_all,
+                               .extra = "    batch: {size: 16, last: pad}\n"},
+               12);
+    run_epochs(&(BenchOptions){.sequences = 300,
+                               .block_target = 4096,
+                               .window = 1,
+                               .strands = 2,
+                               .world = 4,
+                               .ring_count = 2,
+                               .members = 1,
+                               .ranks = ranks_all,
+                               .extra = "    batch: {size: 100}\n"},
+               12);
+}
+END_TEST
+
+START_TEST(split_drop_and_truncate_reach_the_slots)
+{
+    static const char *const rules[] = {"split", "drop", "truncate_right", "truncate_left"};
+
+    for (int i = 0; i < 4; i++) {
+        char extra[160];
+        snprintf(extra, sizeof extra,
+                 "    batch: {size: 16}\n    length: {max: 20, overflow: %s, empty: %s}\n",
+                 rules[i], i % 2 ? "keep" : "drop");
+        run_epochs(&(BenchOptions){.sequences = 2500,
+                                   .block_target = 4096,
+                                   .window = 2,
+                                   .strands = 2,
+                                   .world = 1,
+                                   .ring_count = 1,
+                                   .members = 1,
+                                   .ranks = ranks_all,
+                                   .extra = extra},
+                   2);
+    }
+}
+END_TEST
+
+/* Nearly everything is dropped, so one batch spans many windows and has to be filled in pieces. */
+START_TEST(a_batch_may_span_many_windows)
+{
+    run_epochs(
+        &(BenchOptions){
+            .sequences = 6000,
+            .block_target = 4096,
+            .window = 1,
+            .strands = 1,
+            .world = 1,
+            .ring_count = 1,
+            .members = 1,
+            .ranks = ranks_all,
+            .extra = "    batch: {size: 16}\n    length: {max: 1, overflow: drop, empty: drop}\n"},
+        3);
+}
+END_TEST
+
+START_TEST(threads_give_the_same)
+{
+    run_epochs(&(BenchOptions){.sequences = 20000,
+                               .block_target = 16384,
+                               .window = 4,
+                               .strands = 2,
+                               .world = 2,
+                               .ring_count = 2,
+                               .members = 2,
+                               .ranks = ranks_all,
+                               .threads = true,
+                               .cache = UINT64_MAX,
+                               .extra = "    batch: {size: 32}\n"},
+               3);
+    run_epochs(&(BenchOptions){.sequences = 20000,
+                               .block_target = 16384,
+                               .window = 4,
+                               .strands = 1,
+                               .world = 1,
+                               .ring_count = 1,
+                               .members = 1,
+                               .ranks = ranks_all,
+                               .threads = true,
+                               .pread = true,
+                               .extra = "    batch: {size: 32}\n"},
+               3);
+}
+END_TEST
+
+/* The rings of ranks that left are passed over; the others see all of theirs. */
+START_TEST(a_ring_without_members_does_not_hold_up_the_others)
+{
+    BenchOptions options = {.sequences = 3000,
+                            .block_target = 4096,
+                            .window = 2,
+                            .strands = 1,
+                            .world = 2,
+                            .ring_count = 2,
+                            .members = 1,
+                            .ranks = ranks_all,
+                            .extra = "    batch: {size: 16}\n"};
+    Bench bench;
+
+    bench_make(&bench, &options);
+    bench_start(&bench, &options);
+    (void)bench_next(&bench, 1);
+    stream_leave(bench.stream, 1, 0);
+    for (int i = 0; i < 400; i++) {
+        const SeqfeedDescriptor *descriptor = bench_next(&bench, 0);
+        ck_assert_uint_eq(descriptor->index % 2, 0);
+        bench_release(&bench, 0);
+    }
+    bench_end(&bench);
+}
+END_TEST
+
+START_TEST(a_member_that_lies_is_thrown_out)
+{
+    BenchOptions options = {.sequences = 500,
+                            .block_target = 4096,
+                            .window = 2,
+                            .strands = 1,
+                            .world = 1,
+                            .ring_count = 1,
+                            .members = 2,
+                            .ranks = ranks_all,
+                            .extra = "    batch: {size: 16}\n"};
+    PipelineEvent event;
+    Bench bench;
+
+    bench_make(&bench, &options);
+    bench_start(&bench, &options);
+    (void)bench_next(&bench, 0);
+    bench.rings[0].ack[1]->released = 1000;
+    stream_poke(bench.stream);
+    event = bench_wait_event(&bench);
+    ck_assert_int_eq(event.kind, PIPELINE_EVENT_VIOLATION);
+    ck_assert_uint_eq(event.member, 1);
+    bench_end(&bench);
+}
+END_TEST
+
+START_TEST(drain_publishes_what_was_begun_and_says_so)
+{
+    BenchOptions options = {.sequences = 500,
+                            .block_target = 4096,
+                            .window = 2,
+                            .strands = 1,
+                            .world = 1,
+                            .ring_count = 1,
+                            .members = 1,
+                            .ranks = ranks_all,
+                            .extra = "    batch: {size: 16}\n"};
+    Bench bench;
+
+    bench_make(&bench, &options);
+    bench_start(&bench, &options);
+    (void)bench_next(&bench, 0);
+    stream_drain(bench.stream);
+    while (__atomic_load_n(&bench.rings[0].header->state, __ATOMIC_ACQUIRE) != SEQFEED_RING_DRAIN)
+        bench_run(&bench);
+    ck_assert_uint_ge(bench.rings[0].header->head, 1);
+    bench_end(&bench);
+}
+END_TEST
+
+CHECK_MAIN("stream", one_ring_gets_every_batch_of_three_epochs, pread_and_cache_give_the_same,
+           several_ranks_and_strands_share_one_stream, tiny_datasets_wrap_around,
+           split_drop_and_truncate_reach_the_slots, a_batch_may_span_many_windows,
+           threads_give_the_same, a_ring_without_members_does_not_hold_up_the_others,
+           a_member_that_lies_is_thrown_out, drain_publishes_what_was_begun_and_says_so)
