@@ -117,12 +117,14 @@ static int read_section(const SettingsReader *reader, const DocumentNode *mappin
         const SettingsKey *key;
 
         snprintf(path, sizeof path, "%s%s%s", pattern, *pattern ? "." : "", child->key);
-        key = settings_key_find(path);
+        /* A key with a dot would pass for a path into another section, whose object is not this. */
+        bool is_word = !strchr(child->key, '.');
+        key = is_word ? settings_key_find(path) : NULL;
         if (strcmp(path, "feeds") == 0)
             continue;
         if (key)
             r = settings_value_read(reader, key, child, object);
-        else if (settings_key_is_section(path))
+        else if (is_word && settings_key_is_section(path))
             r = read_section(reader, child, path, object);
         else
             r = refuse_unknown(reader, child, pattern);
