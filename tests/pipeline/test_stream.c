@@ -11,6 +11,9 @@ typedef struct Expected {
     PlanSpec spec;
 } Expected;
 
+/* Does expected_unit() hold the units of the current epoch? */
+static bool kept;
+
 static PlanUnit expected_unit(const Expected *expected, uint32_t strand, uint64_t unit,
                               uint64_t *ret_sequence) {
     const Catalog *catalog = expected->feed->catalog;
@@ -19,12 +22,11 @@ static PlanUnit expected_unit(const Expected *expected, uint32_t strand, uint64_
     const PlanWindow *window = &plan->windows[number];
     static uint32_t lengths[200000], counts[5000];
     static PlanUnit units[400000];
-    static const PlanEpoch *kept_epoch;
     static uint32_t kept_strand, kept_number;
     PlanUnit found;
     uint32_t block;
 
-    if (kept_epoch != expected->epoch->plan || kept_strand != strand || kept_number != number) {
+    if (!kept || kept_strand != strand || kept_number != number) {
         uint64_t at = 0;
         for (uint32_t i = 0; i < window->block_count; i++) {
             block = plan->blocks[window->block_first + i];
@@ -36,7 +38,7 @@ static PlanUnit expected_unit(const Expected *expected, uint32_t strand, uint64_
         ck_assert_int_eq(plan_window_units_make(&expected->spec, expected->epoch->plan, strand,
                                                 number, lengths, counts, units),
                          0);
-        kept_epoch = expected->epoch->plan;
+        kept = true;
         kept_strand = strand;
         kept_number = number;
     }
@@ -118,6 +120,7 @@ static void run_epochs(const BenchOptions *options, uint32_t epochs) {
         ck_assert_msg(
             feed_epoch_get(bench.feed, bench.feed->plan.seed, e, &expected.epoch, &error) == 0,
             "%s", error.text);
+        kept = false;
         uint64_t rounds = plan_round_count(expected.spec.tail, expected.epoch->plan->batch_count,
                                            index, options->world);
         ck_assert_uint_gt(rounds, 0);
