@@ -118,6 +118,12 @@ uint64_t block_codec_content_size(const void *compressed, size_t size) {
     }
 }
 
+size_t block_codec_frame_size(const void *compressed, size_t available) {
+    size_t size = ZSTD_findFrameCompressedSize(compressed, available);
+
+    return ZSTD_isError(size) ? 0 : size;
+}
+
 uint32_t block_codec_checksum(const void *compressed, size_t size) {
     assert(size >= FRAME_CHECKSUM_BYTES);
     return bytes_get_u32((const uint8_t *)compressed + size - FRAME_CHECKSUM_BYTES);
@@ -130,7 +136,7 @@ const char *block_codec_decode(BlockDecoder *decoder, const BlockLayout *layout,
 
     if (block_codec_content_size(compressed, size) != raw_bytes)
         return "the header of its zstd frame is wrong";
-    if (ZSTD_findFrameCompressedSize(compressed, size) != size)
+    if (block_codec_frame_size(compressed, size) != size)
         return "its zstd frame has another size";
     n = ZSTD_decompressDCtx(decoder->context, raw, raw_bytes, compressed, size);
     if (ZSTD_isError(n) && ZSTD_getErrorCode(n) == ZSTD_error_checksum_wrong)

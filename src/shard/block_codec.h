@@ -31,5 +31,8 @@ const char *block_codec_decode(BlockDecoder *decoder, const BlockLayout *layout,
  */
 uint64_t block_codec_content_size(const void *compressed, size_t size);
 
+/* Compressed size of the frame that begins here; 0 when it is none or not whole. */
+size_t block_codec_frame_size(const void *compressed, size_t available);
+
 /* The frame's own checksum: low 32 bits of XXH64 of the content, its last four bytes. */
 uint32_t block_codec_checksum(const void *compressed, size_t size);

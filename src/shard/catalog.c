@@ -57,6 +57,23 @@ static int out_of_memory(const Catalog *catalog, Error *error) {
     return error_set(error, -ENOMEM, "out of memory for the index of %s", catalog->path);
 }
 
+static int take_schema(Catalog *catalog, const ShardColumn *columns, uint32_t column_count,
+                       uint32_t shard_count, Error *error) {
+    catalog->columns = calloc(column_count, sizeof *catalog->columns);
+    catalog->shards = calloc(shard_count, sizeof *catalog->shards);
+    if (!catalog->columns || !catalog->shards)
+        return out_of_memory(catalog, error);
+    catalog->column_count = column_count;
+    for (uint32_t c = 0; c < column_count; c++) {
+        CatalogColumn *column = &catalog->columns[c];
+        memcpy(column->name, columns[c].name, sizeof column->name);
+        column->kind = columns[c].kind;
+        column->type = columns[c].type;
+        column->width = columns[c].width;
+    }
+    return 0;
+}
+
 /* Everything that the manifest alone settles; label names move over. */
 static int take_manifest(Catalog *catalog, Manifest *manifest, Error *error) {
     uint64_t blocks = 0;
@@ -71,19 +88,8 @@ static int take_manifest(Catalog *catalog, Manifest *manifest, Error *error) {
         blocks += manifest->shards[s].blocks;
     if (blocks > UINT32_MAX)
         return error_set(error, -EFBIG, "%s has more than 2^32 blocks", catalog->path);
-    catalog->columns = calloc(manifest->column_count, sizeof *catalog->columns);
-    catalog->shards = calloc(manifest->shard_count, sizeof *catalog->shards);
-    if (!catalog->columns || !catalog->shards)
-        return out_of_memory(catalog, error);
-    catalog->column_count = manifest->column_count;
-    for (uint32_t c = 0; c < catalog->column_count; c++) {
-        CatalogColumn *column = &catalog->columns[c];
-        memcpy(column->name, manifest->columns[c].name, sizeof column->name);
-        column->kind = manifest->columns[c].kind;
-        column->type = manifest->columns[c].type;
-        column->width = manifest->columns[c].width;
-    }
-    return 0;
+    return take_schema(catalog, manifest->columns, manifest->column_count, manifest->shard_count,
+                       error);
 }
 
 /* Room for the blocks of one more shard. It grows with what the opened files justify, not with what
@@ -246,27 +252,74 @@ static int open_checked(Catalog *catalog, int dir_fd, Error *error) {
     return r < 0 ? r : open_shards(catalog, dir_fd, &manifest, error);
 }
 
+static Catalog *catalog_new(const char *path) {
+    Catalog *catalog = calloc(1, sizeof *catalog);
+
+    if (!catalog)
+        return NULL;
+    catalog->path = strdup(path);
+    if (catalog->path)
+        return catalog;
+    free(catalog);
+    return NULL;
+}
+
+/* Damage has a way out; other errors say their own. */
+static void add_advice(const char *path, Error *error) {
+    CLEANUP(text_deinit) Text advice = {0};
+    size_t length = error ? strlen(error->text) : 0;
+
+    text_add(&advice, "; " ADVICE, path);
+    if (error && !advice.failed && length + advice.size < sizeof error->text)
+        memcpy(error->text + length, advice.bytes, advice.size + 1);
+}
+
 int catalog_open(const char *path, Catalog **ret_catalog, Error *error) {
-    CLEANUP(catalog_cleanup) Catalog *catalog = calloc(1, sizeof *catalog);
+    CLEANUP(catalog_cleanup) Catalog *catalog = catalog_new(path);
     CLEANUP(file_close) int dir_fd = FILE_NONE;
     int r;
 
-    assert(path && ret_catalog);
-    if (catalog)
-        catalog->path = strdup(path);
-    if (!catalog || !catalog->path)
+    if (!catalog)
         return error_set(error, -ENOMEM, "out of memory");
     r = open_directory(path, &dir_fd, error);
     if (r < 0)
         return r;
     r = open_checked(catalog, dir_fd, error);
-    if (r == -EBADMSG && error) {
-        size_t length = strlen(error->text);
-        CLEANUP(text_deinit) Text advice = {0};
-        text_add(&advice, "; " ADVICE, path);
-        if (!advice.failed && length + advice.size < sizeof error->text)
-            memcpy(error->text + length, advice.bytes, advice.size + 1);
-    }
+    if (r == -EBADMSG)
+        add_advice(path, error);
+    if (r < 0)
+        return r;
+    *ret_catalog = catalog;
+    catalog = NULL;
+    return 0;
+}
+
+int catalog_open_shard(const char *path, Catalog **ret_catalog, Error *error) {
+    const char *slash = strrchr(path, '/');
+    CLEANUP(catalog_cleanup) Catalog *catalog = catalog_new(slash ? path : ".");
+    CLEANUP(shard_file_close) ShardFile file = SHARD_FILE_NONE;
+    CLEANUP(id_cleanup) DatasetId *id = NULL;
+    int r;
+
+    if (!catalog)
+        return error_set(error, -ENOMEM, "out of memory");
+    r = shard_file_open(AT_FDCWD, path, path, &file, error);
+    if (r == -EBADMSG)
+        add_advice(path, error);
+    if (r < 0)
+        return r;
+    r = take_schema(catalog, file.header.columns, file.header.column_count, 1, error);
+    if (r < 0)
+        return r;
+    if (dataset_id_new(file.header.columns, file.header.column_count, &id) < 0)
+        return out_of_memory(catalog, error);
+    dataset_id_add_shard(id, &file.index, file.blocks);
+    dataset_id_digest(id, catalog->id);
+    catalog->has_pad_id = file.header.has_pad_id;
+    catalog->pad_id = file.header.pad_id;
+    if (slash)
+        catalog->path[slash - path] = '\0';
+    r = add_shard(catalog, &file, slash ? slash + 1 : path, error);
     if (r < 0)
         return r;
     *ret_catalog = catalog;

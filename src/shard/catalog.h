@@ -65,6 +65,9 @@ typedef struct Catalog {
  * header, index and seek table; no block is read. On failure the sentence names the file and what
  * to do. Blocks; not for the control thread. 0 or negative errno (-EBADMSG: damaged or foreign). */
 MUST_CHECK int catalog_open(const char *path, Catalog **ret_catalog, Error *error);
+/* The same for one shard file, as if it were a dataset of its own: for tools that look at shards.
+ */
+MUST_CHECK int catalog_open_shard(const char *path, Catalog **ret_catalog, Error *error);
 void catalog_free(Catalog *catalog); /* accepts NULL */
 
 /* Index of the column of that name, or -1. */

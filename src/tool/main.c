@@ -15,6 +15,12 @@ typedef struct Command {
 /* In the order in which one meets them. */
 static const Command commands[] = {
     {"pack", "make a dataset from JSONL or text", pack_main},
+    {"inspect", "show what a dataset or a shard holds", inspect_main},
+    {"verify", "check every bit of a dataset", verify_main},
+    {"salvage", "save what is left of a damaged shard", salvage_main},
+    {"run", "run a command with a daemon of its own", run_main},
+    {"cat", "print batches", cat_main},
+    {"bench", "measure how fast batches arrive", bench_main},
 };
 
 int tool_refuse(const char *command, const Error *error) {

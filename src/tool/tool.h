@@ -27,7 +27,10 @@ int tool_finish(const char *command);
 /* CPUs that this process may use. */
 uint32_t tool_cpu_count(void);
 
+int bench_main(int argc, char **argv);
+int cat_main(int argc, char **argv);
 int inspect_main(int argc, char **argv);
 int pack_main(int argc, char **argv);
+int run_main(int argc, char **argv);
 int salvage_main(int argc, char **argv);
 int verify_main(int argc, char **argv);
