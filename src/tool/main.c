@@ -21,6 +21,8 @@ static const Command commands[] = {
     {"run", "run a command with a daemon of its own", run_main},
     {"cat", "print batches", cat_main},
     {"bench", "measure how fast batches arrive", bench_main},
+    {"status", "show streams, trainers and who waits for whom", status_main},
+    {"drain", "let the daemon end when the last trainer has left", drain_main},
 };
 
 int tool_refuse(const char *command, const Error *error) {

@@ -29,8 +29,10 @@ uint32_t tool_cpu_count(void);
 
 int bench_main(int argc, char **argv);
 int cat_main(int argc, char **argv);
+int drain_main(int argc, char **argv);
 int inspect_main(int argc, char **argv);
 int pack_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int salvage_main(int argc, char **argv);
+int status_main(int argc, char **argv);
 int verify_main(int argc, char **argv);
