@@ -1,29 +1,42 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes as a configuration file: refused with a sentence or read, nothing else. */
-#include <assert.h>
+/* fuzz_settings.c: any bytes as a configuration file, and as the value of an override. Accepted or
+ * refused with a sentence; never anything else. */
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "base/file.h"
-#include "settings/settings.h"
+#include "settings/settings_parse.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    CLEANUP(file_close) int fd = FILE_NONE;
-    char path[64];
+static void try_parse(const char *bytes, size_t size, char *override) {
     Settings *settings = NULL;
     Error error = {0};
-    int r;
+    int r = settings_parse(bytes, size, "fuzz.yaml", "/", &override, override != NULL, &settings,
+                           &error);
 
-    r = file_memory_new("fuzz", size ? size : 1, &fd);
-    if (r < 0 || pwrite(fd, data, size, 0) != (ssize_t)size || ftruncate(fd, (off_t)size) < 0 ||
-        fchmod(fd, 0600) < 0) /* a file that everybody may write is refused unread */
-        return 0;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    r = settings_load(path, NULL, 0, &settings, &error);
-    assert(r == 0 ? settings != NULL && settings->feed_count > 0 : error.text[0] != '\0');
+    if ((r == 0) != (settings != NULL) || (r < 0) != (error.text[0] != '\0') || r > 0)
+        abort();
     settings_free(settings);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
+    static const char base[] = "feeds: {t: {dataset: d}}";
+    static const char path[] = "feeds.t=";
+    char *override;
+
+    if (size > SETTINGS_FILE_MAX)
+        return 0;
+    try_parse((const char *)bytes, size, NULL);
+    override = malloc(sizeof path + size);
+    if (!override)
+        return 0;
+    memcpy(override, path, sizeof path - 1);
+    memcpy(override + sizeof path - 1, bytes, size);
+    override[sizeof path - 1 + size] = '\0';
+    try_parse(base, sizeof base - 1, override);
+    free(override);
     return 0;
 }

@@ -331,7 +331,6 @@ int document_parse(const char *bytes, size_t size, const char *name, DocumentNod
         return r;
     if (!yaml_parser_initialize(&parser.yaml))
         return refuse_memory(&parser);
-    yaml_parser_set_encoding(&parser.yaml, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&parser.yaml, (const unsigned char *)bytes, size);
     r = parse_stream(&parser);
     yaml_parser_delete(&parser.yaml);

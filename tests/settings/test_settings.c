@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+#include "support/check_main.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/attributes.h"
+#include "settings/settings.h"
+#include "settings/settings_parse.h"
+
+static void free_settings(Settings **settings) {
+    settings_free(*settings);
+}
+
+static Settings *load(const char *text, const char *override) {
+    char *overrides[] = {(char *)(uintptr_t) override};
+    Settings *settings = NULL;
+    Error error = {0};
+    int r = settings_parse(text, strlen(text), "c.yaml", "/etc/feed", overrides, override != NULL,
+                           &settings, &error);
+
+    ck_assert_msg(r == 0, "%s", error.text);
+    return settings;
+}
+
+START_TEST(a_feed_with_a_dataset_has_the_defaults_for_all_else)
+{
+    CLEANUP(free_settings) Settings *settings = load("feeds: {train: {dataset: corpus}}", NULL);
+    const SettingsFeed *feed = settings->feeds;
+
+    ck_assert_uint_le(settings->memory, UINT64_C(2) << 30);
+    ck_assert(settings->cache_auto);
+    ck_assert_uint_eq(settings->threads, 0);
+    ck_assert(!settings->direct);
+    ck_assert_ptr_null(settings->socket);
+    ck_assert_uint_eq(settings->feed_count, 1);
+    ck_assert_str_eq(feed->name, "train");
+    ck_assert_str_eq(feed->dataset, "/etc/feed/corpus");
+    ck_assert(feed->shuffle);
+    ck_assert_uint_eq(feed->seed, 0);
+    ck_assert_uint_eq(feed->window, 0);
+    ck_assert_uint_eq(feed->strands, 1);
+    ck_assert_uint_eq(feed->size, 64);
+    ck_assert_int_eq(feed->last, SETTINGS_LAST_KEEP);
+    ck_assert_int_eq(feed->tail, SETTINGS_TAIL_REPEAT);
+    ck_assert_uint_eq(feed->length_max, 0);
+    ck_assert_int_eq(feed->overflow, SETTINGS_OVERFLOW_ERROR);
+    ck_assert_int_eq(feed->empty, SETTINGS_EMPTY_KEEP);
+    ck_assert_uint_eq(feed->pad_to, 0);
+    ck_assert_uint_eq(feed->pad_multiple_of, 1);
+    ck_assert(!feed->pad_left && !feed->has_pad_value && !feed->time_first);
+    ck_assert(feed->tensors_preset);
+    ck_assert_uint_eq(feed->slots, 8);
+    ck_assert_uint_eq(feed->allow_user_count + feed->allow_group_count, 0);
+    ck_assert_uint_eq(feed->place.line, 1);
+    ck_assert_uint_eq(feed->dataset_place.column, 26);
+    ck_assert_uint_eq(feed->size_place.line, 0);
+}
+END_TEST
+
+static const char everything[] =
+    "memory: 256MiB\n"
+    "cache: 0\n"
+    "threads: 3\n"
+    "socket: run/s.sock\n"
+    "direct: true\n"
+    "feeds:\n"
+    "  eval: {dataset: /data/x}\n"
+    "  a.b-c_9:\n"
+    "    dataset: 'x'\n"
+    "    order: {shuffle: false, seed: 18446744073709551615, window: 7, strands: 1024}\n"
+    "    batch: {policy: fixed, size: \"3\", last: pad, tail: drop}\n"
+    "    length: {max: 100, overflow: split, empty: drop}\n"
+    "    pad: {to: 128, multiple_of: 8, side: left, value: -1}\n"
+    "    layout: time_first\n"
+    "    backend: cpu\n"
+    "    tensors:\n"
+    "      ids: {from: tokens, dtype: int32, pad: -7}\n"
+    "      keep: {mask: lengths, dtype: float32}\n"
+    "      w: {from: weight, pad: 0.5}\n"
+    "      n: {from: lengths, dtype: int64}\n"
+    "      low: {from: score, pad: -.inf}\n"
+    "    ring: {slots: 64}\n"
+    "    allow: {users: [root, 1001], groups: [0]}\n";
+
+START_TEST(every_key_is_stored_with_its_place)
+{
+    CLEANUP(free_settings) Settings *settings = load(everything, NULL);
+    const SettingsFeed *feed = &settings->feeds[1];
+
+    ck_assert_uint_eq(settings->memory, 256 << 20);
+    ck_assert(!settings->cache_auto);
+    ck_assert_uint_eq(settings->cache, 0);
+    ck_assert_uint_eq(settings->threads, 3);
+    ck_assert_str_eq(settings->socket, "/etc/feed/run/s.sock");
+    ck_assert(settings->direct);
+    ck_assert_str_eq(settings->feeds[0].dataset, "/data/x");
+    ck_assert_str_eq(feed->name, "a.b-c_9");
+    ck_assert(!feed->shuffle);
+    ck_assert_uint_eq(feed->seed, UINT64_MAX);
+    ck_assert_uint_eq(feed->window, 7);
+    ck_assert_uint_eq(feed->strands, 1024);
+    ck_assert_uint_eq(feed->size, 3);
+    ck_assert_int_eq(feed->last, SETTINGS_LAST_PAD);
+    ck_assert_int_eq(feed->tail, SETTINGS_TAIL_DROP);
+    ck_assert_uint_eq(feed->length_max, 100);
+    ck_assert_int_eq(feed->overflow, SETTINGS_OVERFLOW_SPLIT);
+    ck_assert_int_eq(feed->empty, SETTINGS_EMPTY_DROP);
+    ck_assert_uint_eq(feed->pad_to, 128);
+    ck_assert_uint_eq(feed->pad_multiple_of, 8);
+    ck_assert(feed->pad_left && feed->has_pad_value && feed->time_first);
+    ck_assert_int_eq(feed->pad_value, -1);
+    ck_assert_int_eq(feed->backend, SETTINGS_BACKEND_CPU);
+    ck_assert_uint_eq(feed->slots, 64);
+    ck_assert_uint_eq(feed->allow_user_count, 2);
+    ck_assert_uint_eq(feed->allow_users[0], 0);
+    ck_assert_uint_eq(feed->allow_users[1], 1001);
+    ck_assert_uint_eq(feed->allow_group_count, 1);
+    ck_assert_uint_eq(feed->overflow_place.line, 12);
+    ck_assert_uint_eq(feed->overflow_place.column, 34);
+    ck_assert_uint_eq(settings->memory_place.line, 1);
+}
+END_TEST
+
+START_TEST(a_mapping_of_tensors_keeps_its_order_and_its_pads)
+{
+    CLEANUP(free_settings) Settings *settings = load(everything, NULL);
+    const SettingsTensor *tensors = settings->feeds[1].tensors;
+
+    ck_assert(!settings->feeds[1].tensors_preset);
+    ck_assert_uint_eq(settings->feeds[1].tensor_count, 5);
+    ck_assert_str_eq(tensors[0].name, "ids");
+    ck_assert_str_eq(tensors[0].from, "tokens");
+    ck_assert_str_eq(tensors[0].dtype, "int32");
+    ck_assert(tensors[0].has_pad && tensors[0].pad_is_integer);
+    ck_assert_int_eq(tensors[0].pad_integer, -7);
+    ck_assert_int_eq(tensors[1].kind, SETTINGS_TENSOR_MASK_LENGTHS);
+    ck_assert(!tensors[1].has_pad);
+    ck_assert_str_eq(tensors[2].dtype, "");
+    ck_assert(tensors[2].has_pad && !tensors[2].pad_is_integer);
+    ck_assert_double_eq(tensors[2].pad_float, 0.5);
+    ck_assert_str_eq(tensors[3].from, "lengths");
+    ck_assert(isinf(tensors[4].pad_float) && tensors[4].pad_float < 0);
+    ck_assert_uint_eq(tensors[2].place.line, 19);
+    ck_assert_uint_eq(tensors[2].pad_place.column, 30);
+}
+END_TEST
+
+#define FEED(text) "feeds: {t: {dataset: d, " text "}}"
+
+static const struct {
+    const char *text, *sentence;
+} refusals[] = {
+    {"a", "c.yaml:1:1: must be a mapping"},
+    {"[]", "c.yaml:1:1: must be a mapping"},
+    {"memory: 1GiB", "c.yaml: feeds: is required"},
+    {"feeds:", "c.yaml:1:7: feeds: must be a mapping"},
+    {"feeds: {}", "feeds: must be a mapping"},
+    {"feeds: {t: {}}", "c.yaml:1:9: feeds.t.dataset: is required"},
+    {"feeds: {t: }", "feeds.t: must be a mapping with keys of: dataset, order, batch"},
+    {"feeds: {t: {dataset: ''}}", "c.yaml:1:22: feeds.t.dataset: is empty"},
+    {"feeds: {t: {dataset: [a]}}", "feeds.t.dataset: must be one value"},
+    {"feeds: {t u: {dataset: d}}", "c.yaml:1:9: feeds: 't u' is no name for a feed"},
+    {"feeds: {'': {dataset: d}}", "is no name for a feed"},
+    {"feed: {}", "c.yaml:1:1: feed: unknown key, did you mean feeds, allowed: memory, cache"},
+    {FEED("bacth: {size: 3}"),
+     "1:25: feeds.t.bacth: unknown key, did you mean batch, allowed: dat"},
+    {FEED("batch: {Size: 3}"), "feeds.t.batch.Size: unknown key, did you mean size, allowed: pol"},
+    {FEED("size: 3"), "feeds.t.size: unknown key, did you mean batch.size"},
+    {FEED("datasets: {}"), "feeds.t.datasets: unknown key, did you mean dataset"},
+    {FEED("batch: {group: 4}"), "feeds.t.batch.group: unknown key, allowed: policy, size, last"},
+    {FEED("'*': 4"), "feeds.t.*: unknown key"},
+    {"feeds.*.dataset: 4", "feeds.*.dataset: unknown key"},
+    {FEED("batch: 3"), "feeds.t.batch: must be a mapping with keys of: policy, size, last, tail"},
+    {FEED("batch: {size: 0}"), "feeds.t.batch.size: 0 is out of range, allowed: 1 to 1048576"},
+    {FEED("batch: {size: 1048577}"), "feeds.t.batch.size: 1048577 is out of range"},
+    {FEED("batch: {size: 0x10}"), "'0x10' is no whole number in range, allowed: 1 to 1048576"},
+    {FEED("batch: {size: 010}"), "'010' is no whole number"},
+    {FEED("batch: {size: 1_000}"), "'1_000' is no whole number"},
+    {FEED("batch: {size: 1e3}"), "'1e3' is no whole number"},
+    {FEED("batch: {size: 3.0}"), "'3.0' is no whole number"},
+    {FEED("batch: {size: +3}"), "'+3' is no whole number"},
+    {FEED("batch: {size: -3}"), "'-3' is no whole number"},
+    {FEED("batch: {size: ~}"), "'~' is no whole number"},
+    {FEED("batch: {size: 99999999999999999999}"), "is no whole number in range"},
+    {FEED("batch: {policy: bucket}"), "c.yaml:1:41: feeds.t.batch.policy: 'bucket' is not known, "
+                                      "allowed: fixed"},
+    {FEED("batch: {last: kepe}"),
+     "'kepe' is not known, did you mean keep, allowed: keep, drop, pad"},
+    {FEED("backend: cuda"), "feeds.t.backend: 'cuda' is not known, allowed: auto, cpu"},
+    {FEED("order: {shuffle: yes}"), "'yes' is no boolean, allowed: true, false"},
+    {FEED("order: {shuffle: True}"), "'True' is no boolean"},
+    {FEED("order: {window: all}"),
+     "'all' is no whole number in range, allowed: 1 to 16777216, auto"},
+    {FEED("order: {seed: 18446744073709551616}"), "is no whole number in range"},
+    {FEED("pad: {value: 1.5}"), "feeds.t.pad.value: '1.5' is no whole number of 64 bits"},
+    {FEED("pad: {value: 9223372036854775808}"), "is no whole number of 64 bits"},
+    {FEED("pad: {value: -0}"), "is no whole number of 64 bits"},
+    {FEED("pad: {to: 64}, length: {max: 65}"), "feeds.t.pad.to: is 64, allowed: longest, or at "
+                                               "least length.max (65)"},
+    {FEED("layout: rows"), "allowed: batch_first, time_first"},
+    {FEED("ring: {slots: 65}"), "feeds.t.ring.slots: 65 is out of range, allowed: 1 to 64"},
+    {FEED("allow: {users: root}"), "feeds.t.allow.users: must be a list"},
+    {FEED("allow: {users: [no-such-user-here]}"),
+     "feeds.t.allow.users[0]: this machine has no user"},
+    {FEED("allow: {groups: [0, no-such-group]}"),
+     "feeds.t.allow.groups[1]: this machine has no gro"},
+    {FEED("allow: {users: [4294967295]}"), "this machine has no user"},
+    {FEED("allow: {users: [[a]]}"), "feeds.t.allow.users[0]: must be one value"},
+    {FEED("tensors: hf_causal_lm"), "'hf_causal_lm' is no preset, allowed: seed, a mapping"},
+    {FEED("tensors: [a]"), "must not be a list, allowed: seed"},
+    {FEED("tensors: {}"), "feeds.t.tensors: has 0 tensors, allowed: 1 to 24"},
+    {FEED("tensors: {x: tokens}"), "feeds.t.tensors.x: must be a mapping, allowed: {from: tokens}"},
+    {FEED("tensors: {x: {}}"), "feeds.t.tensors.x: has neither from nor mask"},
+    {FEED("tensors: {x: {from: a, mask: lengths}}"), "has both from and mask"},
+    {FEED("tensors: {x: {mask: causal}}"),
+     "tensors.x.mask: 'causal' is not known, allowed: lengths"},
+    {FEED("tensors: {x: {form: a}}"),
+     "tensors.x.form: unknown key, did you mean from, allowed: fro"},
+    {FEED("tensors: {x: {mask: lengths, polarity: masked}}"), "tensors.x.polarity: unknown key"},
+    {FEED("tensors: {x: {from: a, dtype: int16}}"), "'int16' is not known, allowed: bool, uint8"},
+    {FEED("tensors: {x: {from: lengths, dtype: bool}}"), "lengths cannot be bool"},
+    {FEED("tensors: {x: {from: lengths, pad: 1}}"), "is for tokens and columns: lengths are not"},
+    {FEED("tensors: {x: {mask: lengths, pad: 1}}"), "is for tokens and columns: masks are not"},
+    {FEED("tensors: {x: {from: a, pad: 1e309}}"), "'1e309' is no number"},
+    {FEED("tensors: {x: {from: a, pad: 0x1p3}}"), "'0x1p3' is no number"},
+    {FEED("tensors: {'a b': {from: a}}"), "a tensor's name has 1 to 31"},
+    {FEED("tensors: {x12345678901234567890123456789012: {from: a}}"),
+     "a tensor's name has 1 to 31"},
+    {"memory: 2Gib\n" FEED(""),
+     "c.yaml:1:9: memory: '2Gib' is no size, allowed: a size of at least"},
+    {"memory: 1KiB\n" FEED(""), "memory: 1KiB is out of range"},
+    {"memory: -1\n" FEED(""), "memory: '-1' is no size"},
+    {"threads: 0\n" FEED(""), "threads: 0 is out of range, allowed: 1 to 1024, auto"},
+    {"cache: lots\n" FEED(""), "cache: 'lots' is no size, allowed: 0, a size such as 512MiB, auto"},
+    {"socket: \"a\\nb\"\n" FEED(""), "socket: a path without control characters"},
+};
+
+START_TEST(mistakes_are_named_with_their_place_and_what_is_allowed)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(refusals); i++) {
+        const char *text = refusals[i].text;
+        Settings *settings = NULL;
+        Error error = {0};
+
+        ck_assert_msg(settings_parse(text, strlen(text), "c.yaml", "/", NULL, 0, &settings,
+                                     &error) == -EINVAL,
+                      "accepted: %s", text);
+        ck_assert_msg(strstr(error.text, refusals[i].sentence) != NULL, "'%s' gave: %s", text,
+                      error.text);
+        ck_assert_ptr_null(settings);
+    }
+}
+END_TEST
+
+START_TEST(a_socket_path_that_no_socket_can_have_is_refused)
+{
+    char text[256];
+    Settings *settings = NULL;
+    Error error = {0};
+
+    snprintf(text, sizeof text, "socket: /%0106d\n" FEED("layout: batch_first"), 0);
+    settings_free(load(text, NULL));
+    snprintf(text, sizeof text, "socket: /%0107d\n" FEED("layout: batch_first"), 0);
+    ck_assert_int_eq(settings_parse(text, strlen(text), "c.yaml", "/", NULL, 0, &settings, &error),
+                     -EINVAL);
+    ck_assert_ptr_nonnull(strstr(error.text, "is 108 bytes long, allowed: at most 107"));
+}
+END_TEST
+
+START_TEST(too_many_feeds_are_refused)
+{
+    char text[4096] = "feeds:\n";
+    Settings *settings = NULL;
+    Error error = {0};
+
+    for (int i = 0; i < 65; i++)
+        sprintf(text + strlen(text), " f%d: {dataset: d}\n", i);
+    ck_assert_int_eq(settings_parse(text, strlen(text), "c.yaml", "/", NULL, 0, &settings, &error),
+                     -EINVAL);
+    ck_assert_ptr_nonnull(strstr(error.text, "has 65 feeds, allowed: at most 64"));
+}
+END_TEST
+
+START_TEST(overrides_replace_values_and_add_keys)
+{
+    CLEANUP(free_settings) Settings *size = load(everything, "feeds.a.b-c_9.batch.size=12");
+    CLEANUP(free_settings) Settings *batch = load(everything, "feeds.eval.batch={size: 5}");
+    CLEANUP(free_settings) Settings *whole = load(everything, "feeds.a.b-c_9.batch={size: 5}");
+    CLEANUP(free_settings) Settings *added = load(everything, "feeds.new.dataset=/n");
+    CLEANUP(free_settings) Settings *users = load(everything, "feeds.eval.allow.users=[0, 5]");
+    CLEANUP(free_settings) Settings *memory = load(everything, "memory='1GiB'");
+
+    ck_assert_uint_eq(size->feeds[1].size, 12);
+    ck_assert_int_eq(size->feeds[1].last, SETTINGS_LAST_PAD);
+    ck_assert_uint_eq(size->feeds[1].size_place.line, 0);
+    ck_assert_uint_eq(size->feeds[1].size_place.column, 1);
+    ck_assert_uint_eq(batch->feeds[0].size, 5);
+    ck_assert_uint_eq(whole->feeds[1].size, 5);
+    ck_assert_int_eq(whole->feeds[1].last, SETTINGS_LAST_KEEP);
+    ck_assert_uint_eq(added->feed_count, 3);
+    ck_assert_str_eq(added->feeds[2].dataset, "/n");
+    ck_assert_uint_eq(users->feeds[0].allow_user_count, 2);
+    ck_assert_uint_eq(memory->memory, 1 << 30);
+}
+END_TEST
+
+static const struct {
+    const char *override, *sentence;
+} bad_overrides[] = {
+    {"", "--set : must be KEY.PATH=VALUE"},
+    {"memory", "--set memory: must be KEY.PATH=VALUE"},
+    {"=3", "must be KEY.PATH=VALUE"},
+    {".a=3", "--set .a: not the path of a key"},
+    {"feeds..x=3", "not the path of a key"},
+    {"feeds.eval.batch.size=abc", "--set feeds.eval.batch.size: 'abc' is no whole number"},
+    {"feeds.eval.batch.size=", "--set feeds.eval.batch.size: is empty"},
+    {"feeds.eval.batch={size: 0}", "--set feeds.eval.batch.size: 0 is out of range"},
+    {"feeds.eval.bacth.size=3", "--set feeds.eval.bacth: unknown key, did you mean batch"},
+    {"memory.x=3", "--set memory.x: memory has no keys below it"},
+    {"feeds.new.batch.size=3", "--set feeds.new.dataset: is required"},
+    {"feeds.eval.batch=[1", "--set feeds.eval.batch:2:1: not valid YAML"},
+    {"feeds.eval.batch=&a 3", "--set feeds.eval.batch:1:1: anchors"},
+    {"feeds.eval.pad={to: 3, to: 4}", "--set feeds.eval.pad:1:9: to: is given twice"},
+    {"feeds=x", "--set feeds: must be a mapping"},
+    {"a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a=1", "not the path of a key"},
+};
+
+START_TEST(mistakes_in_overrides_are_named_by_the_option)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(bad_overrides); i++) {
+        char *overrides[] = {(char *)(uintptr_t)bad_overrides[i].override};
+        Settings *settings = NULL;
+        Error error = {0};
+
+        ck_assert_int_eq(settings_parse(everything, sizeof everything - 1, "c.yaml", "/", overrides,
+                                        1, &settings, &error),
+                         -EINVAL);
+        ck_assert_msg(strncmp(error.text, "--set ", 6) == 0 &&
+                          strstr(error.text, bad_overrides[i].sentence),
+                      "'%s' gave: %s", bad_overrides[i].override, error.text);
+    }
+}
+END_TEST
+
+START_TEST(errors_name_the_file_the_option_or_the_default)
+{
+    Error error = {0};
+
+    ck_assert_int_eq(
+        settings_error(&error, "c.yaml", (SettingsPlace){3, 5}, "feeds.t.length.max", "is %d", 7),
+        -EINVAL);
+    ck_assert_str_eq(error.text, "c.yaml:3:5: feeds.t.length.max: is 7");
+    settings_error(&error, "c.yaml", (SettingsPlace){0, 0}, "memory", "too small");
+    ck_assert_str_eq(error.text, "c.yaml: memory: too small");
+    settings_error(&error, "c.yaml", (SettingsPlace){0, 1}, "memory", "too small");
+    ck_assert_str_eq(error.text, "--set memory: too small");
+    settings_error(&error, "c.yaml", (SettingsPlace){1, 2}, NULL, "odd");
+    ck_assert_str_eq(error.text, "c.yaml:1:2: odd");
+}
+END_TEST
+
+static void remove_file(char **path) {
+    unlink(*path);
+}
+
+static void expect_refused(const char *path, const char *sentence) {
+    Settings *settings = NULL;
+    Error error = {0};
+
+    ck_assert_int_lt(settings_load(path, NULL, 0, &settings, &error), 0);
+    ck_assert_msg(strstr(error.text, path) && strstr(error.text, sentence), "%s", error.text);
+}
+
+START_TEST(only_a_small_regular_file_that_not_everybody_can_write_is_read)
+{
+    char name[] = "/tmp/seqfeed-test-XXXXXX", other[PATH_MAX];
+    CLEANUP(remove_file) char *path = name;
+    CLEANUP(free_settings) Settings *settings = NULL;
+    static const char text[] = "feeds: {t: {dataset: d}}\n";
+    int fd = mkstemp(name);
+    Error error = {0};
+
+    ck_assert_int_eq(write(fd, text, sizeof text - 1), (ssize_t)sizeof text - 1);
+    ck_assert_int_eq(settings_load(path, NULL, 0, &settings, &error), 0);
+    ck_assert_str_eq(settings->feeds[0].dataset, "/tmp/d");
+    ck_assert_str_eq(settings->path, path);
+    ck_assert_int_eq(fchmod(fd, 0646), 0);
+    expect_refused(path, "everybody may write it: chmod o-w");
+    ck_assert_int_eq(fchmod(fd, 0640), 0);
+    ck_assert_int_eq(ftruncate(fd, SETTINGS_FILE_MAX + 1), 0);
+    expect_refused(path, "has 262145 bytes, allowed: at most 262144");
+    close(fd);
+    expect_refused("/tmp", "is not a regular file");
+    expect_refused("/dev/null", "is not a regular file");
+    snprintf(other, sizeof other, "%s-absent", name);
+    expect_refused(other, "cannot be opened: No such file");
+}
+END_TEST
+
+CHECK_MAIN("settings", a_feed_with_a_dataset_has_the_defaults_for_all_else,
+           every_key_is_stored_with_its_place, a_mapping_of_tensors_keeps_its_order_and_its_pads,
+           mistakes_are_named_with_their_place_and_what_is_allowed,
+           a_socket_path_that_no_socket_can_have_is_refused, too_many_feeds_are_refused,
+           overrides_replace_values_and_add_keys, mistakes_in_overrides_are_named_by_the_option,
+           errors_name_the_file_the_option_or_the_default,
+           only_a_small_regular_file_that_not_everybody_can_write_is_read)
