@@ -297,7 +297,9 @@ void stream_step(Stream *stream) {
         stream->state != STREAM_CLOSING)
         step_failed(stream);
     if (stream->closing_asked && stream->state != STREAM_CLOSING) {
-        set_all_states(stream, SEQFEED_RING_CLOSED, 0, NULL);
+        /* A trainer that has not looked yet must still find the reason, or that it was drained. */
+        if (stream->state != STREAM_FAILED && !stream->drained)
+            set_all_states(stream, SEQFEED_RING_CLOSED, 0, NULL);
         stream->state = STREAM_CLOSING;
     }
     if (stream->state == STREAM_RUNNING)

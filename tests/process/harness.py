@@ -91,11 +91,18 @@ def random_rows(count, seed=1, longest=40, vocabulary=1000, shortest=0):
             for length in lengths]
 
 
+class PlainDumper(yaml.SafeDumper):
+    """Writes a value that stands in two places twice; the settings know no anchors."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
 def write_config(path, feeds, **top):
     """A configuration file; `feeds` maps names to what stands under them."""
     path = pathlib.Path(path)
     feeds = {name: {**feed, "dataset": str(feed["dataset"])} for name, feed in feeds.items()}
-    path.write_text(yaml.safe_dump({**top, "feeds": feeds}, sort_keys=False))
+    path.write_text(yaml.dump({**top, "feeds": feeds}, Dumper=PlainDumper, sort_keys=False))
     return path
 
 

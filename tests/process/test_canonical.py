@@ -58,7 +58,7 @@ def test_tensors_chosen_one_by_one(dataset, tmp_path):
                  "attention_mask": {"mask": "lengths", "dtype": "float32"},
                  "keep": {"mask": "lengths", "dtype": "uint8"},
                  "n": {"from": "lengths", "dtype": "int32"},
-                 "y": {"from": "label", "dtype": "int32"}})
+                 "y": {"from": "label"}})
     with harness.Daemon(config) as daemon:
         batch = daemon.cat()[0]["tensors"]
     tokens = [[9, 9, 1, 2], [9, 3, 4, 5], [9, 9, 9, 6]]

@@ -81,7 +81,8 @@ def test_damage_that_is_seen_at_start(tmp_path, dataset, where):
     if where == "manifest":
         change(dataset / "dataset.json", 30, 1)
     else:
-        change(shard, {"header": 40, "index": size - 600, "end": size - 5}[where])
+        index = shard.read_bytes().rindex(b"SQINDEX")
+        change(shard, {"header": 40, "index": index + 40, "end": size - 5}[where])
     said = refused(harness.one_feed(tmp_path / "c.yaml", dataset))
     assert ("dataset.json" if where == "manifest" else shard.name) in said
 
@@ -150,7 +151,8 @@ def test_damage_in_the_middle_ends_after_the_batches_before_it(tmp_path, dataset
     change(shard, shard.stat().st_size // 2)
     config = harness.write_config(tmp_path / "c.yaml", {
         name: {"dataset": path, "order": {"shuffle": False, "window": 1}, "batch": {"size": 8}}
-        for name, path in (("bad", dataset), ("good", original))})
+        for name, path in (("bad", dataset), ("good", original))},
+        cache=0)  # or the good blocks would be delivered: the two have the same identity
     with harness.Daemon(config) as daemon:
         good = daemon.cat("good")
         for _ in range(2):
@@ -315,7 +317,7 @@ BAD_ROWS = [
     ('{"tokens": [1]}\nno json\n', 2, ""),
     ('{"tokens": [1]}\n{"other": [1]}\n', 2, "tokens"),
     ('{"tokens": [1], "label": 1}\n{"tokens": [1]}\n', 2, "label"),
-    ('{"tokens": [1.5]}\n', 1, "tokens"),
+    ('{"tokens": [1, null]}\n', 1, "tokens"),
 ]
 
 
