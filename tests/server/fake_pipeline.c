@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "server/fake_pipeline.h"
 
-#include <check.h>
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ void fake_reset(void) {
 Feed *fake_feed(const char *name, uint32_t slots) {
     Feed *feed = calloc(1, sizeof *feed);
 
-    ck_assert_ptr_nonnull(feed);
+    assert(feed);
     snprintf(feed->name, sizeof feed->name, "%s", name);
     feed->slots = slots;
     feed->references = 1;
@@ -69,7 +69,7 @@ int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error 
     (void)options;
     (void)error;
     running = calloc(1, sizeof *running);
-    ck_assert_ptr_nonnull(running);
+    assert(running);
     running->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     *ret_pipeline = running;
     return 0;
@@ -128,7 +128,7 @@ int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ri
 
 void pipeline_cancel(Pipeline *pipeline, uint64_t bytes) {
     (void)pipeline;
-    ck_assert_uint_ge(fake.reserved, bytes);
+    assert(fake.reserved >= bytes);
     fake.reserved -= bytes;
     fake.cancels++;
 }
@@ -144,7 +144,7 @@ static PipelineEvent *push(Stream *stream, PipelineEventKind kind) {
     uint64_t one = 1;
 
     *event = (PipelineEvent){.kind = kind, .stream = stream, .owner = stream->owner};
-    ck_assert_int_eq(write(running->event_fd, &one, sizeof one), sizeof one);
+    assert(write(running->event_fd, &one, sizeof one) == sizeof one);
     return event;
 }
 
@@ -168,8 +168,8 @@ int stream_new(Pipeline *pipeline, const StreamRequest *request, uint64_t reserv
     (void)pipeline;
     if (fake.new_code < 0)
         return error_set(error, fake.new_code, "no stream today");
-    ck_assert_uint_lt(fake.stream_count, FAKE_STREAMS_MAX);
-    ck_assert_uint_le(request->ring_count, FAKE_RINGS_MAX);
+    assert(fake.stream_count < FAKE_STREAMS_MAX);
+    assert(request->ring_count <= FAKE_RINGS_MAX);
     fake.stream_count++;
     *stream = (Stream){.used = true,
                        .feed = feed_ref(request->feed),
@@ -187,7 +187,7 @@ int stream_new(Pipeline *pipeline, const StreamRequest *request, uint64_t reserv
         stream->member_next[i] = request->members;
     }
     stream->fd = memfd_create("fake-ring", MFD_CLOEXEC);
-    ck_assert_int_ge(stream->fd, 0);
+    assert(stream->fd >= 0);
     if (!fake.hold)
         fake_ready(stream);
     *ret_stream = stream;
@@ -205,7 +205,7 @@ int stream_join(Stream *stream, uint32_t ring, void *token) {
 
 void stream_leave(Stream *stream, uint32_t ring, uint32_t member) {
     (void)member;
-    ck_assert(!stream->freed);
+    assert(!stream->freed);
     stream->left[ring]++;
 }
 
@@ -218,7 +218,7 @@ void stream_poke(Stream *stream) {
 }
 
 void stream_free(Stream *stream) {
-    ck_assert(!stream->freed);
+    assert(!stream->freed);
     stream->freed = true;
     fake.reserved -= stream->bytes;
     close(stream->fd);
@@ -233,7 +233,7 @@ void stream_seat(const Stream *stream, uint32_t ring, uint32_t member, StreamSea
                              .start_epoch = stream->epoch,
                              .start_index = stream->index,
                              .epoch_length = fake.epoch_length};
-    ck_assert_uint_lt(ring, stream->ring_count);
+    assert(ring < stream->ring_count);
 }
 
 void stream_status(const Stream *stream, StreamStatus *ret_status) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "server/scripted_server.h"
 
-#include <check.h>
+#include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,17 @@ Feed *scripted_feed;
 int64_t scripted_now;
 static char folder[64], path[80];
 
+/* Also for programs that are no Check tests, so without its macros. */
+PRINTF_FORMAT(1, 2) static void fail(const char *format, ...) {
+    va_list arguments;
+
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    abort();
+}
+
 static int64_t now(void) {
     return scripted_now;
 }
@@ -27,7 +39,7 @@ static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Er
 
     (void)argument;
     (void)error;
-    ck_assert_ptr_nonnull(feeds);
+    assert(feeds);
     scripted_feed = feeds[0] = fake_feed("train", 8);
     *ret_feeds = feeds;
     *ret_count = 1;
@@ -42,16 +54,18 @@ void scripted_start(void) {
     log_open("test", LOG_LEVEL_ERROR);
     scripted_now = 1000 * NS_PER_SECOND;
     snprintf(folder, sizeof folder, "/tmp/seqfeed-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    assert(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/s", folder);
     options.socket_option = path;
-    ck_assert_msg(server_new(&options, &scripted, &error) == 0, "%s", error.text);
+    if (server_new(&options, &scripted, &error) != 0)
+        fail("no server: %s", error.text);
 }
 
 void scripted_stop(void) {
     server_free(scripted);
     scripted = NULL;
-    ck_assert_msg(rmdir(folder) == 0, "the folder is not empty");
+    if (rmdir(folder) < 0)
+        fail("%s: %s", folder, strerror(errno));
 }
 
 bool scripted_settle(void) {
@@ -59,7 +73,7 @@ bool scripted_settle(void) {
 
     for (int i = 0; i < 8; i++) {
         int r = server_turn(scripted, 0);
-        ck_assert_int_ge(r, 0);
+        assert(r >= 0);
         done = done || r == SERVER_E_DONE;
     }
     return done;
@@ -74,14 +88,14 @@ int client_connect(void) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-    ck_assert_int_ge(fd, 0);
+    assert(fd >= 0);
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
     return fd;
 }
 
 void client_send(int fd, const void *message, size_t size) {
-    ck_assert_int_eq(send(fd, message, size, MSG_NOSIGNAL), (ssize_t)size);
+    assert(send(fd, message, size, MSG_NOSIGNAL) == (ssize_t)size);
 }
 
 static uint32_t close_descriptors(struct msghdr *message) {
@@ -117,7 +131,7 @@ Answer client_receive(int fd) {
         answer.type = ANSWER_END;
         return answer;
     }
-    ck_assert_uint_eq(answer.head.size, (size_t)size);
+    assert(answer.head.size == (size_t)size);
     answer.type = answer.head.type;
     answer.descriptors = close_descriptors(&message);
     return answer;
@@ -128,11 +142,10 @@ Answer client_expect(int fd, uint32_t type, const char *words) {
     bool notice = answer.type == SEQFEED_MESSAGE_ERROR || answer.type == SEQFEED_MESSAGE_WAITING ||
                   answer.type == SEQFEED_MESSAGE_CLOSING;
 
-    ck_assert_msg(answer.type == type, "message %u instead of %u: %s", answer.type, type,
-                  notice ? answer.notice.text : "");
-    if (words)
-        ck_assert_msg(notice && strstr(answer.notice.text, words), "\"%s\" without \"%s\"",
-                      notice ? answer.notice.text : "", words);
+    if (answer.type != type)
+        fail("message %u instead of %u: %s", answer.type, type, notice ? answer.notice.text : "");
+    if (words && (!notice || !strstr(answer.notice.text, words)))
+        fail("\"%s\" without \"%s\"", notice ? answer.notice.text : "", words);
     return answer;
 }
 
@@ -187,7 +200,7 @@ char *client_request(uint32_t what) {
         scripted_settle();
         answer = client_expect(fd, SEQFEED_MESSAGE_TEXT, NULL);
         text = realloc(text, size + answer.text.bytes + 1);
-        ck_assert_ptr_nonnull(text);
+        assert(text);
         memcpy(text + size, answer.text.text, answer.text.bytes);
         size += answer.text.bytes;
         text[size] = '\0';
