@@ -18,6 +18,7 @@ static const Command commands[] = {
     {"inspect", "show what a dataset or a shard holds", inspect_main},
     {"verify", "check every bit of a dataset", verify_main},
     {"salvage", "save what is left of a damaged shard", salvage_main},
+    {"plan", "say what a configuration will deliver and cost", plan_main},
     {"run", "run a command with a daemon of its own", run_main},
     {"cat", "print batches", cat_main},
     {"bench", "measure how fast batches arrive", bench_main},

@@ -32,6 +32,7 @@ int cat_main(int argc, char **argv);
 int drain_main(int argc, char **argv);
 int inspect_main(int argc, char **argv);
 int pack_main(int argc, char **argv);
+int plan_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int salvage_main(int argc, char **argv);
 int status_main(int argc, char **argv);

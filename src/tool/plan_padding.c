@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+#include "tool/plan_padding.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/progress.h"
+
+/* One walk over an epoch: buffers for a window, and the batch that is being formed. */
+typedef struct Walk {
+    const Feed *feed;
+    const PlanEpoch *epoch;
+    uint32_t *lengths, *block_sequences;
+    PlanUnit *units;
+    uint32_t strand;
+    uint64_t batch; /* number within the strand */
+    uint32_t rows, longest;
+    uint64_t tokens;
+    PlanPadding sum;
+} Walk;
+
+static void walk_deinit(Walk *walk) {
+    free(walk->lengths);
+    free(walk->block_sequences);
+    free(walk->units);
+}
+
+static int walk_init(Walk *walk) {
+    const Feed *feed = walk->feed;
+
+    walk->lengths = calloc(feed->window_sequences_max + 1, sizeof *walk->lengths);
+    walk->block_sequences = calloc(feed->window_blocks_max + 1, sizeof *walk->block_sequences);
+    walk->units = calloc(feed->window_units_max + 1, sizeof *walk->units);
+    return walk->lengths && walk->block_sequences && walk->units ? 0 : -ENOMEM;
+}
+
+/* How often the epoch has this batch: 0 where strands were cut to the shortest, more than once
+ * where a short strand begins again to keep up with the longest. */
+static uint64_t batch_times(const Walk *walk) {
+    uint64_t places = walk->epoch->batch_count / walk->epoch->strand_count;
+    uint64_t own = walk->epoch->strands[walk->strand].batch_count;
+
+    if (walk->batch >= MIN(places, own))
+        return 0;
+    return (places - walk->batch + own - 1) / own;
+}
+
+static void end_batch(Walk *walk) {
+    const PlanSpec *spec = &walk->feed->plan;
+    uint64_t times = batch_times(walk);
+    uint64_t rows = spec->last == PLAN_LAST_PAD ? spec->size : walk->rows;
+
+    walk->sum.rows += times * rows;
+    walk->sum.tokens += times * walk->tokens;
+    walk->sum.slots += times * rows * feed_padded_length(walk->feed, walk->longest);
+    walk->batch++;
+    walk->rows = walk->longest = 0;
+    walk->tokens = 0;
+}
+
+static void add_unit(Walk *walk, uint32_t length) {
+    walk->rows++;
+    walk->longest = MAX(walk->longest, length);
+    walk->tokens += length;
+    if (walk->rows == walk->feed->plan.size)
+        end_batch(walk);
+}
+
+static void add_tally(PlanTally *sum, const PlanTally *tally) {
+    sum->units += tally->units;
+    sum->sequences_in += tally->sequences_in;
+    sum->tokens_in += tally->tokens_in;
+    sum->sequences_dropped += tally->sequences_dropped;
+    sum->tokens_dropped += tally->tokens_dropped;
+    sum->sequences_truncated += tally->sequences_truncated;
+    sum->tokens_truncated += tally->tokens_truncated;
+    sum->sequences_split += tally->sequences_split;
+}
+
+static int walk_window(Walk *walk, uint32_t number, Error *error) {
+    const Catalog *catalog = walk->feed->catalog;
+    const PlanStrand *strand = &walk->epoch->strands[walk->strand];
+    const PlanWindow *window = &strand->windows[number];
+    uint64_t at = 0, units = plan_window_units(strand, number);
+    PlanTally tally;
+    int r;
+
+    for (uint32_t i = 0; i < window->block_count; i++) {
+        uint32_t block = strand->blocks[window->block_first + i];
+
+        r = catalog_read_lengths(catalog, block, walk->lengths + at, error);
+        if (r < 0)
+            return r;
+        walk->block_sequences[i] = catalog->block_sequences[block];
+        at += catalog->block_sequences[block];
+    }
+    plan_count_window(&walk->feed->plan, walk->lengths, at, &tally);
+    add_tally(&walk->sum.tally, &tally);
+    r = plan_window_units_make(&walk->feed->plan, walk->epoch, walk->strand, number, walk->lengths,
+                               walk->block_sequences, walk->units);
+    if (r < 0)
+        return error_set(error, r, "%s: its lengths changed while they were read", catalog->path);
+    for (uint64_t u = 0; u < units; u++)
+        add_unit(walk, walk->units[u].length);
+    return 0;
+}
+
+int plan_padding_count(const Feed *feed, const PlanEpoch *epoch, PlanPadding *ret_padding,
+                       Error *error) {
+    CLEANUP(walk_deinit) Walk walk = {.feed = feed, .epoch = epoch};
+    Progress progress;
+    int r = walk_init(&walk);
+
+    if (r < 0)
+        return error_set(error, r, "no memory for a window of feed %s", feed->name);
+    progress_start(&progress, "planning", "sequences", feed->catalog->sequences);
+    for (uint32_t s = 0; s < epoch->strand_count && r == 0; s++) {
+        walk.strand = s;
+        walk.batch = 0;
+        for (uint32_t w = 0; w < epoch->strands[s].window_count && r == 0; w++) {
+            r = walk_window(&walk, w, error);
+            progress_update(&progress, walk.sum.tally.sequences_in);
+        }
+        if (walk.rows > 0) /* with last: drop the epoch has it no times */
+            end_batch(&walk);
+    }
+    progress_end(&progress, walk.sum.tally.sequences_in);
+    if (r == 0)
+        *ret_padding = walk.sum;
+    return r;
+}

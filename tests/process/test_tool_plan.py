@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""`seqfeed plan`: what it says beforehand is what the references say that an epoch holds."""
+import json
+
+import expected
+import harness
+import pytest
+
+CASES = [
+    {"size": 7},
+    {"size": 7, "strands": 4, "window": 1},
+    {"size": 7, "strands": 4, "window": 1, "tail": "drop", "last": "drop"},
+    {"size": 5, "strands": 3, "last": "pad", "shuffle": False},
+    {"size": 6, "strands": 2, "length_max": 50, "overflow": "split", "empty": "drop"},
+    {"size": 6, "length_max": 50, "overflow": "drop", "multiple_of": 16},
+    {"size": 6, "length_max": 50, "overflow": "truncate_left", "to": 64, "multiple_of": 3},
+    {"size": 300, "last": "pad"},
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plan")
+    rows = harness.random_rows(250, seed=5, longest=150)
+    return harness.pack(folder / "dataset", rows, "--block", "4KiB"), rows
+
+
+def configure(path, dataset, case):
+    length = {"empty": case.get("empty", "keep"), "overflow": case.get("overflow", "error")}
+    if "length_max" in case:
+        length["max"] = case["length_max"]
+    return harness.one_feed(
+        path, dataset,
+        order={key: case[key] for key in ("shuffle", "strands", "window") if key in case},
+        batch={key: case[key] for key in ("size", "last", "tail") if key in case},
+        pad={key: case[key] for key in ("to", "multiple_of") if key in case}, length=length)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
+def test_the_plan_is_what_the_epoch_holds(dataset, tmp_path, case, world):
+    directory, rows = dataset
+    config = configure(tmp_path / "c.yaml", directory, case)
+    found = json.loads(harness.tool("plan", "--json", config, "--world", world).stdout)["feeds"]["train"]
+    reference = expected.Expected(directory, **case)
+    batches = [batch["tensors"] for ranks in reference.epoch() for batch in ranks]
+    tokens = sum(int(batch["lengths"].sum()) for batch in batches)
+    slots = sum(batch["tokens"].size for batch in batches)
+
+    assert found["sequences"] == len(rows)
+    assert found["tokens"] == sum(len(row["tokens"]) for row in rows)
+    assert found["batches_per_epoch"] == len(batches)
+    assert found["batches_per_rank"] == len(reference.rank(0, world))
+    assert found["epoch"] == {"rows": sum(len(batch["lengths"]) for batch in batches),
+                              "tokens": tokens, "slots": slots}
+    assert found["padding_share"] == pytest.approx(1 - tokens / slots, abs=1e-6)
+    largest = {tensor["name"]: tensor for tensor in found["tensors"]}
+    assert list(largest) == list(batches[0])
+    for name, tensor in largest.items():
+        assert all(list(batch[name].shape) <= tensor["shape"] for batch in batches), name
+        assert tensor["dtype"] == str(batches[0][name].dtype)
+
+
+def test_losses_are_counted(dataset, tmp_path):
+    directory, rows = dataset
+    lengths = [len(row["tokens"]) for row in rows]
+    for overflow in ("split", "drop", "truncate_right"):
+        case = {"size": 8, "length_max": 50, "overflow": overflow, "empty": "drop"}
+        config = configure(tmp_path / f"{overflow}.yaml", directory, case)
+        losses = json.loads(harness.tool("plan", "--json", config).stdout)["feeds"]["train"]["losses"]
+        longer = [length for length in lengths if length > 50]
+        empty = lengths.count(0)
+        dropped = overflow == "drop"
+        truncated = overflow == "truncate_right"
+        assert losses == {
+            "sequences_dropped": empty + (len(longer) if dropped else 0),
+            "tokens_dropped": sum(longer) if dropped else 0,
+            "sequences_truncated": len(longer) if truncated else 0,
+            "tokens_truncated": sum(longer) - 50 * len(longer) if truncated else 0,
+            "sequences_split": len(longer) if overflow == "split" else 0}
+
+
+def test_the_table_names_feeds_tensors_and_memory(dataset, tmp_path):
+    directory, _ = dataset
+    config = harness.write_config(tmp_path / "c.yaml", {"train": {"dataset": directory},
+                                                        "eval": {"dataset": directory}})
+    text = harness.tool("plan", config).stdout
+    for word in ("train:", "eval:", "batches", "padding", "tokens", "int64", "memory", "in all"):
+        assert word in text
+    assert "train:" not in harness.tool("plan", config, "--feed", "eval").stdout
+
+
+def test_wrong_words_and_wrong_files_have_their_exit_codes(dataset, tmp_path):
+    directory, _ = dataset
+    config = harness.one_feed(tmp_path / "c.yaml", directory)
+    assert harness.tool("plan", check=False).returncode == 2
+    assert harness.tool("plan", config, "--world", "0", check=False).returncode == 2
+    assert harness.tool("plan", config, "--no-such-option", check=False).returncode == 2
+    ran = harness.tool("plan", config, "--feed", "none", check=False)
+    assert ran.returncode == 1 and "no feed 'none'" in ran.stderr and "train" in ran.stderr
+    ran = harness.tool("plan", config, "--set", "feeds.train.batch.size=0", check=False)
+    assert ran.returncode == 1 and "--set feeds.train.batch.size: 0 is out of range" in ran.stderr
+    ran = harness.tool("plan", tmp_path / "absent.yaml", check=False)
+    assert ran.returncode == 1 and "absent.yaml: cannot be opened" in ran.stderr
+    assert ran.stdout == ""
