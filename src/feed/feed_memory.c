@@ -13,6 +13,7 @@
 #include "base/arithmetic.h"
 #include "feed/feed_internal.h"
 #include "feed/spread.h"
+#include "mask/slate.h"
 #include "ring/ring_writer.h"
 
 enum {
@@ -123,7 +124,8 @@ FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands
     /* Room for any alignment of the file offset that O_DIRECT may want. */
     uint64_t read_bytes = align_up(feed->catalog->block_compressed_max, PAGE) + 2 * PAGE;
     FeedMemory memory = {
-        .rings = rings * ring_bytes(feed->slots, feed->slot_bytes),
+        .rings = rings * (ring_bytes(feed->slots, feed->slot_bytes) +
+                           feed->slots * slate_bytes(&feed->tensors)),
         .windows = 2 * (uint64_t)served_strands *
                    (feed->window_bytes_max + window_planner_bytes(feed)),
         .buffers = FEED_READS_IN_FLIGHT * read_bytes + 2 * epoch_bytes(feed),

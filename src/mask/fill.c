@@ -29,7 +29,8 @@ typedef struct Fill {
     uint32_t place_bytes; /* of one token in the tensor */
     uint32_t side;
     uint32_t rows, length;
-    uint64_t real_bits; /* masks */
+    bool padding_is_there; /* zero already: only real places are written */
+    uint64_t real_bits;    /* masks */
     uint64_t pad_bits;
 } Fill;
 
@@ -47,6 +48,7 @@ static Fill fill_new(const TensorSet *set, const TensorLayout *layout, uint32_t 
         .rows = rows,
         .length = length,
         .pad_bits = (uint64_t)spec->pad,
+        .padding_is_there = layout->zeroed >> tensor & 1,
     };
 
     if (spec->source == TENSOR_MASK_LENGTHS) {
@@ -77,7 +79,7 @@ static void fill_places(const Fill *fill, const uint8_t *from, uint32_t real, ui
     size_t before = (size_t)(real_first - first), inside = (size_t)(real_last - real_first);
     size_t after = (size_t)(last - real_last);
 
-    if (before)
+    if (before && !fill->padding_is_there)
         convert_repeat(to, fill->pad_bits, fill->value_bytes, before * fill->width);
     to += before * fill->place_bytes;
     if (inside && fill->convert)
@@ -86,7 +88,7 @@ static void fill_places(const Fill *fill, const uint8_t *from, uint32_t real, ui
     else if (inside)
         convert_repeat(to, fill->real_bits, fill->value_bytes, inside);
     to += inside * fill->place_bytes;
-    if (after)
+    if (after && !fill->padding_is_there)
         convert_repeat(to, fill->pad_bits, fill->value_bytes, after * fill->width);
 }
 

@@ -76,6 +76,7 @@ void tensor_layout(const TensorSet *set, uint32_t rows, uint32_t length, TensorL
         }
     }
     ret_layout->bytes = end;
+    ret_layout->zeroed = 0;
 }
 
 int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {

@@ -64,7 +64,8 @@ typedef struct TensorLayout {
     uint64_t offset[SEQFEED_TENSORS_MAX]; /* from the start of the slot; multiples of
                                              SEQFEED_TENSOR_ALIGN */
     uint64_t size_bytes[SEQFEED_TENSORS_MAX];
-    uint64_t bytes; /* of the slot in use */
+    uint64_t bytes;  /* of the slot in use */
+    uint32_t zeroed; /* bit t: the padding of tensor t is zero without fill's doing (slate.h) */
 } TensorLayout;
 
 /* Where the tensors of a batch of `rows` x `length` lie: contiguous, those of fixed shape first,

@@ -152,6 +152,9 @@ void assemble_piece_run(Task *task, void *context) {
                                     .start = unit->start,
                                     .length = unit->length};
     }
+    if (piece == job->pieces && job->layout.zeroed)
+        slate_turn(&job->slate, tensors, &job->layout, job->memory, job->rows, job->length,
+                   job->lengths);
     fill_rows(tensors, &job->layout, job->memory, job->rows, job->length, piece->row_first,
               worker->rows, piece->count);
     if (last_piece && job->rows > job->rows_real)

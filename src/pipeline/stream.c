@@ -413,6 +413,8 @@ void stream_teardown(Stream *stream) {
         for (uint32_t slot = 0; slot < SEQFEED_SLOTS_MAX; slot++) {
             stream_epoch_unref(stream, ring->jobs[slot].epoch);
             free(ring->jobs[slot].pieces);
+            free(ring->jobs[slot].lengths);
+            slate_deinit(&ring->jobs[slot].slate);
             ring->jobs[slot] = (SlotJob){0};
         }
         stream_epoch_unref(stream, ring->epoch);

@@ -15,6 +15,7 @@
 #include "base/queue.h"
 #include "base/task.h"
 #include "feed/feed.h"
+#include "mask/slate.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/window.h"
 #include "ring/ring_writer.h"
@@ -51,6 +52,8 @@ struct SlotJob {
     uint64_t tokens;
     bool repeated;
     TensorLayout layout;
+    Slate slate;       /* what the slot holds of its last batch */
+    uint32_t *lengths; /* [rows_max]: real tokens of each row */
     SlotPiece *pieces;
     uint32_t piece_count, piece_capacity, pieces_issued;
     _Atomic uint32_t pieces_left;

@@ -106,16 +106,25 @@ static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *sp
                                                       .row_first = row,
                                                       .count = (uint32_t)(end - unit)};
         for (uint64_t u = first; u < first + (end - unit); u++) {
-            longest = MAX(longest, window->units[u].length);
-            job->tokens += window->units[u].length;
+            uint32_t length = window->units[u].length;
+            job->lengths[row++] = length;
+            longest = MAX(longest, length);
+            job->tokens += length;
         }
         window->rows_claimed += end - unit;
-        row += (uint32_t)(end - unit);
         unit = end;
     }
     job->rows_real = row;
     job->length = longest;
     return true;
+}
+
+/* What a slot keeps beside its batch, made at its first use. */
+static bool job_make_room(SlotJob *job, const TensorSet *tensors) {
+    if (job->lengths)
+        return true;
+    job->lengths = calloc(tensors->rows_max, sizeof *job->lengths);
+    return job->lengths && slate_init(&job->slate, tensors) == 0;
 }
 
 /* Claim and shape the ring's next batch. False: nothing to claim now. */
@@ -137,13 +146,16 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
         !window_is_ready(strand_find_window(span.strand, ring->epoch, span.pass, span.first)))
         return false;
     job = &ring->jobs[writer->claimed % writer->slot_count];
-    if (!job_make_pieces(job, ring, &span, windows)) {
+    if (!job_make_room(job, &stream->feed->tensors) ||
+        !job_make_pieces(job, ring, &span, windows)) {
         stream_fail_for_memory(stream, "a batch");
         return false;
     }
     job->memory = ring_writer_claim(writer, &sequence);
     assert(job->memory);
     job->rows = batch.rows;
+    for (uint32_t row = job->rows_real; row < job->rows; row++)
+        job->lengths[row] = 0;
     job->length = feed_padded_length(stream->feed, job->length);
     job->epoch = stream_epoch_ref(ring->epoch);
     job->place = place;
@@ -152,6 +164,7 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
     job->pieces_issued = 0;
     atomic_store(&job->pieces_left, job->piece_count);
     tensor_layout(&stream->feed->tensors, job->rows, job->length, &job->layout);
+    job->layout.zeroed = slate_tensors(&stream->feed->tensors);
     return true;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/arithmetic.h"
 #include "feed/feed_support.h"
+#include "mask/slate.h"
 #include "ring/ring_writer.h"
 #include "support/check_main.h"
 
@@ -112,7 +113,8 @@ START_TEST(streams_pay_for_rings_windows_and_buffers)
     one = feed_memory(feed, 1, 1);
     two = feed_memory(feed, 2, 1);
     strands = feed_memory(feed, 1, 3);
-    ck_assert_uint_eq(one.rings, ring_bytes(5, feed->slot_bytes));
+    ck_assert_uint_eq(one.rings,
+                      ring_bytes(5, feed->slot_bytes) + 5 * slate_bytes(&feed->tensors));
     ck_assert_uint_eq(two.rings, 2 * one.rings);
     ck_assert_uint_eq(two.windows, one.windows);
     ck_assert_uint_eq(strands.windows, 3 * one.windows);

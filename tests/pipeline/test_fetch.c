@@ -25,6 +25,12 @@ static uint8_t byte_at(uint64_t offset) {
     return (uint8_t)(offset * 31 >> 3);
 }
 
+static void check_bytes(const uint8_t *bytes, uint64_t offset, uint32_t size) {
+    for (uint32_t i = 0; i < size; i++)
+        if (bytes[i] != byte_at(offset + i))
+            ck_abort_msg("byte %lu is wrong", (unsigned long)(offset + i));
+}
+
 static int make_file(void) {
     char path[] = "/tmp/seqfeed-fetch-XXXXXX";
     static uint8_t bytes[FILE_BYTES];
@@ -65,8 +71,8 @@ static void check_backend(const FetchOptions *options) {
         uint64_t offset = reads[i].request.offset;
         bool inside = offset + reads[i].request.size <= FILE_BYTES;
         ck_assert_int_eq(reads[i].request.result, inside ? 0 : -ENODATA);
-        for (uint32_t b = 0; inside && b < reads[i].request.size; b++)
-            ck_assert_uint_eq(reads[i].bytes[b], byte_at(offset + b));
+        if (inside)
+            check_bytes(reads[i].bytes, offset, reads[i].request.size);
     }
     for (uint64_t offset = 0; offset < FILE_BYTES; offset += 17777) {
         Read read = {.request = {.file = &file,
@@ -79,8 +85,8 @@ static void check_backend(const FetchOptions *options) {
             fetch_step(fetch);
         bool inside = offset + 20000 <= FILE_BYTES;
         ck_assert_int_eq(read.request.result, inside ? 0 : -ENODATA);
-        for (uint32_t b = 0; inside && b < 20000; b++)
-            ck_assert_uint_eq(read.request.memory[b], byte_at(offset + b));
+        if (inside)
+            check_bytes(read.request.memory, offset, 20000);
     }
     if (file.direct_fd >= 0)
         close(file.direct_fd);
