@@ -323,7 +323,7 @@ SEQFEED_API int seqfeed_attach(Seqfeed **ret_feed, const SeqfeedOptions *options
         (void)seqfeed_private_fail(error, -ENOMEM, "not enough memory");
         return -ENOMEM;
     }
-    feed->pid = (int64_t)getpid();
+    seqfeed_private_mark_process(feed);
     feed->socket = seqfeed_private_connect(options->socket, timeout_ns, error);
     r = feed->socket < 0 ? feed->socket : seqfeed_private_take_seat(feed, &attach);
     if (r < 0) {
@@ -341,6 +341,8 @@ SEQFEED_API void seqfeed_detach(Seqfeed *feed) {
         (void)munmap(feed->ack, sizeof *feed->ack);
     if (feed->memory)
         (void)munmap((void *)(uintptr_t)feed->memory, (size_t)feed->memory_bytes);
+    if (feed->fork_page)
+        (void)munmap(feed->fork_page, SEQFEED_PAGE);
     /* In a forked child this closes a copy: the parent's connection stays. */
     if (feed->socket >= 0)
         close(feed->socket);

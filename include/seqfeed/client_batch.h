@@ -69,7 +69,7 @@ static inline void seqfeed_private_advance(Seqfeed *feed) {
 SEQFEED_API int seqfeed_release(Seqfeed *feed, SeqfeedBatch *batch) {
     uint64_t sequence = batch->private_sequence, bit;
 
-    if (feed->pid != (int64_t)getpid())
+    if (seqfeed_private_is_forked(feed))
         return -ECHILD;
     if (!batch->private_slot ||
         sequence < __atomic_load_n(&feed->ack->released, __ATOMIC_ACQUIRE) ||
@@ -144,12 +144,14 @@ static inline int seqfeed_private_look(Seqfeed *feed, SeqfeedBatch *ret_batch) {
     if (__atomic_load_n(&shared->sequence, __ATOMIC_ACQUIRE) != feed->next)
         return seqfeed_private_note(feed, -ECONNABORTED,
                                     "this member has been disconnected and its slots reused");
-    memcpy(&copy, shared, sizeof copy);
+    memcpy(&copy, shared, offsetof(SeqfeedDescriptor, tensors));
     if (copy.tensor_count > SEQFEED_TENSORS_MAX || !memchr(copy.cursor, '\0', sizeof copy.cursor))
         return seqfeed_private_note(feed, -EPROTO, "the daemon's batch contradicts itself");
-    for (uint32_t i = 0; i < copy.tensor_count; i++)
+    for (uint32_t i = 0; i < copy.tensor_count; i++) {
+        memcpy(&copy.tensors[i], &shared->tensors[i], sizeof copy.tensors[i]);
         if (!seqfeed_private_record_is_sane(&copy.tensors[i], feed->slot_bytes))
             return seqfeed_private_note(feed, -EPROTO, "a tensor of the batch lies outside of it");
+    }
     if (feed->skipping &&
         (copy.next_epoch < feed->own_epoch ||
          (copy.next_epoch == feed->own_epoch && copy.next_index <= feed->own_index)))
@@ -343,7 +345,7 @@ SEQFEED_API int seqfeed_next(Seqfeed *feed, SeqfeedBatch *ret_batch, int64_t tim
     uint64_t bit;
     int r;
 
-    if (feed->pid != (int64_t)getpid())
+    if (seqfeed_private_is_forked(feed))
         return -ECHILD;
     feed->message[0] = '\0';
     if (feed->epoch_end_due) {
@@ -369,7 +371,7 @@ SEQFEED_API int64_t seqfeed_length(const Seqfeed *feed) {
 
     if (feed->length_known)
         return (int64_t)feed->length;
-    if (feed->pid != (int64_t)getpid())
+    if (seqfeed_private_is_forked(feed))
         return -ECHILD;
     waiting->message[0] = '\0';
     r = seqfeed_private_await(waiting, &first, 60 * SEQFEED_PRIVATE_SECOND);

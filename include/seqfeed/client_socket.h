@@ -26,10 +26,11 @@
 
 SEQFEED_STATIC_ASSERT(sizeof(void *) == 8, "rings are mapped whole: seqfeed needs 64 bits");
 
-/* With -std=c11 the system headers hide these two, with -D_GNU_SOURCE they declare them in their
- * own way; under names of our own both are right, whatever was included before. */
+/* With -std=c11 the system headers hide these, with -D_GNU_SOURCE they declare them in their
+ * own way; under names of our own all are right, whatever was included before. */
 extern long seqfeed_private_syscall(long number, ...) __asm__("syscall");
 extern int seqfeed_private_clock(int clock, struct timespec *ret_now) __asm__("clock_gettime");
+extern int seqfeed_private_madvise(void *memory, size_t bytes, int advice) __asm__("madvise");
 
 /* Constants of the kernel's interface that ISO mode hides as well. */
 enum {
@@ -38,6 +39,8 @@ enum {
     SEQFEED_PRIVATE_GET_SEALS = 1034,
     SEQFEED_PRIVATE_SEAL_SHRINK = 0x02,
     SEQFEED_PRIVATE_SEAL_FUTURE_WRITE = 0x10,
+    SEQFEED_PRIVATE_MAP_ANONYMOUS = 0x20, /* where it is another number, mapping fails */
+    SEQFEED_PRIVATE_WIPE_ON_FORK = 18,
     SEQFEED_PRIVATE_DESCRIPTORS_MAX = 8
 };
 
@@ -45,7 +48,8 @@ enum {
 #define SEQFEED_PRIVATE_SECOND INT64_C(1000000000)
 
 struct Seqfeed {
-    int64_t pid; /* of the process that attached */
+    int64_t pid;         /* of the process that attached */
+    uint32_t *fork_page; /* holds 1, and 0 in a forked child; NULL: compare `pid` */
     int socket;
     /* The ring. Sizes and offsets are private copies, checked once. */
     const uint8_t *memory;
@@ -81,6 +85,28 @@ static inline int64_t seqfeed_private_now(void) {
 
     seqfeed_private_clock(SEQFEED_PRIVATE_CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * SEQFEED_PRIVATE_SECOND + (int64_t)now.tv_nsec;
+}
+
+/* Asked for every batch, so not with a system call: the kernel empties one page at fork. */
+static inline void seqfeed_private_mark_process(Seqfeed *feed) {
+    size_t bytes = SEQFEED_PAGE;
+    void *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | SEQFEED_PRIVATE_MAP_ANONYMOUS, -1, 0);
+
+    feed->pid = (int64_t)getpid();
+    if (page == MAP_FAILED)
+        return;
+    if (seqfeed_private_madvise(page, bytes, SEQFEED_PRIVATE_WIPE_ON_FORK) != 0) {
+        (void)munmap(page, bytes);
+        return;
+    }
+    feed->fork_page = (uint32_t *)page;
+    *feed->fork_page = 1;
+}
+
+static inline int seqfeed_private_is_forked(const Seqfeed *feed) {
+    return feed->fork_page ? __atomic_load_n(feed->fork_page, __ATOMIC_RELAXED) == 0
+                           : feed->pid != (int64_t)getpid();
 }
 
 /* Stores the sentence, returns `code`. */
