@@ -88,13 +88,27 @@ static void complain(Session *session, const char *text) {
     session_refuse(session, -EPROTO, text);
 }
 
+/* Bytes that we sent and the client has not read. */
+static int count_unread(const Session *session) {
+    int unread = 0;
+
+    return ioctl(session->fd, SIOCOUTQ, &unread) == 0 ? unread : 0;
+}
+
 void session_tell(Session *session, const char *text) {
     SeqfeedNotice notice;
 
     if (session->state != SESSION_WAITING && session->state != SESSION_ATTACHED)
         return;
+    /* A trainer reads its socket only while it waits for a batch. What it has not read yet is
+     * enough; and a notice of ours must not pass for an unread WELCOME. */
+    if (session->state == SESSION_ATTACHED) {
+        if (count_unread(session) > 0)
+            return;
+        session->read_by_ns = 0;
+    }
     message_make_notice(SEQFEED_MESSAGE_WAITING, 0, text, &notice);
-    (void)send_message(session, &notice, sizeof notice); /* lost on one who does not read */
+    (void)send_message(session, &notice, sizeof notice);
 }
 
 void session_welcome(Session *session, const SeqfeedWelcome *welcome, int data_fd, int ack_fd) {
@@ -284,8 +298,6 @@ static void process_ready(EventSource *source, uint32_t events) {
 
 /* The descriptors in WELCOME count against us until they are read, so they must be. */
 static void check_welcome_read(Session *session, int64_t now_ns) {
-    int unread = 0;
-
     if (session->read_by_ns == 0)
         return;
     if (now_ns < session->read_by_ns) {
@@ -293,7 +305,7 @@ static void check_welcome_read(Session *session, int64_t now_ns) {
         return;
     }
     session->read_by_ns = 0;
-    if (ioctl(session->fd, SIOCOUTQ, &unread) == 0 && unread > 0)
+    if (count_unread(session) > 0)
         complain(session, "WELCOME was not read in 10 s");
 }
 

@@ -27,7 +27,7 @@ class Expected:
         self.blocks = self.dataset.blocks
         self.lengths = [block.lengths.tolist() for block in self.blocks]
         longest = max([1, *itertools.chain(*self.lengths)])
-        raw = sum(block.raw_bytes for block in self.blocks)
+        raw = sum(len(block.raw) for block in self.blocks)
         if window is None:
             window = max(1, len(self.blocks)) if raw <= AUTO_WINDOW_BYTES else 64
         if length_max is None:
@@ -58,7 +58,7 @@ class Expected:
         return [found[rank] for found in self.epoch(world, epoch, start)]
 
     def batch(self, step, batch, place):
-        return {"epoch": step.epoch, "step": batch.index, "place": place,
+        return {"epoch": step.epoch, "step": place,
                 "cursor": self.cursor(*step.cursor), "repeated": batch.repeated,
                 "tensors": self.tensors(batch)}
 
@@ -77,14 +77,14 @@ class Expected:
             tokens[number, first:first + len(row)] = row
             mask[number, first:first + len(row)] = True
         found = {"tokens": tokens, "mask": mask}
-        if "label" in self.dataset.columns:
-            labels = [int(self.blocks[unit.block].column("label")[unit.sequence])
+        if "label" in self.blocks[0].values:
+            labels = [int(self.blocks[unit.block].values["label"][unit.sequence])
                       for unit in batch.units]
             found["labels"] = numpy.array(labels + [0] * (len(rows) - len(labels)), numpy.int64)
         found["lengths"] = numpy.array([len(row) for row in rows], numpy.int64)
         return found
 
     def tokens(self, unit):
-        values = self.blocks[unit.block].column("tokens")
+        values = self.blocks[unit.block].values["tokens"]
         return values[unit.start:unit.start + unit.length].astype(numpy.int64)
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import numpy
@@ -246,28 +247,67 @@ class Daemon:
         return parse_batches(ran.stdout)
 
     def cat_start(self, feed="train", n=None, **options):
-        """The same in the background: a process whose output cat_finish() reads."""
-        return subprocess.Popen([str(TOOL), *self.cat_arguments(feed, n, **options)], text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        """The same in the background."""
+        return Cat(self.cat_arguments(feed, n, **options))
 
 
-def cat_finish(process, timeout=60, expect=0):
-    out, said = process.communicate(timeout=timeout * PATIENCE)
-    assert not REPORTS.search(said), said
-    assert process.returncode == expect, f"exit {process.returncode}\n{said}"
-    return parse_batches(out)
+class Cat:
+    """A `seqfeed cat --json` in the background. Its output is read all the time, so that it never
+    waits for us, and with it the other members of its group."""
+
+    def __init__(self, arguments):
+        self.process = subprocess.Popen([str(TOOL), *arguments], text=True, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, env=environment())
+        self.lines, self.said = [], []
+        self.readers = [threading.Thread(target=self.read, args=pair, daemon=True) for pair in
+                        ((self.process.stdout, self.lines), (self.process.stderr, self.said))]
+        for reader in self.readers:
+            reader.start()
+
+    @staticmethod
+    def read(pipe, lines):
+        with pipe:
+            lines.extend(pipe)
+
+    def wait_lines(self, count):
+        wait_until(lambda: len(self.lines) >= count or self.process.poll() is not None, "no batches")
+
+    def wait(self, timeout=60):
+        """The exit code, once it has ended and all of its output is here."""
+        code = self.process.wait(timeout * PATIENCE)
+        for reader in self.readers:
+            reader.join()
+        return code
+
+    def kill(self):
+        self.process.kill()
+        self.wait()
+
+    @property
+    def errors(self):
+        return "".join(self.said)
+
+    @property
+    def batches(self):
+        """What has been printed; a line that a kill cut short does not count."""
+        return parse_batches("".join(line for line in self.lines if line.endswith("\n")))
+
+    def finish(self, expect=0, timeout=60):
+        code = self.wait(timeout)
+        assert not REPORTS.search(self.errors), self.errors
+        assert code == expect, f"exit {code}\n{self.errors}"
+        return self.batches
 
 
 def cat_together(daemon, options):
     """One `cat` for each dictionary of options, all at once; their batches in the same order."""
     running = [daemon.cat_start(**each) for each in options]
     try:
-        return [cat_finish(process) for process in running]
+        return [cat.finish() for cat in running]
     finally:
-        for process in running:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+        for cat in running:
+            if cat.process.poll() is None:
+                cat.kill()
 
 
 # --- batches -------------------------------------------------------------------------------------
