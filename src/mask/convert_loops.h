@@ -7,11 +7,11 @@
 
 #define LOOP(name, From, To, expression)                                                  \
     LOOPS_TARGET static void LOOPS_NAME(name)(void *to, const void *from, size_t count) { \
-        const From *restrict in = from;                                                   \
-        To *restrict out = to;                                                            \
+        const __typeof__(From) *restrict in = from;                                       \
+        __typeof__(To) *restrict out = to;                                                \
                                                                                           \
         for (size_t i = 0; i < count; i++) {                                              \
-            From value = in[i];                                                           \
+            __typeof__(From) value = in[i];                                               \
             out[i] = (To)(expression);                                                    \
         }                                                                                 \
     }
@@ -32,7 +32,7 @@ LOOP(bf16_f32, uint16_t, uint32_t, (uint32_t)value << 16)
 
 #define REPEAT(name, To)                                                               \
     LOOPS_TARGET static void LOOPS_NAME(name)(void *to, uint64_t bits, size_t count) { \
-        To *out = to;                                                                  \
+        __typeof__(To) *out = to;                                                      \
                                                                                        \
         for (size_t i = 0; i < count; i++)                                             \
             out[i] = (To)bits;                                                         \
@@ -60,7 +60,7 @@ LOOPS_TARGET static inline __m256i LOOPS_NAME(u24_load)(const uint8_t *from) {
 #define U24_LOOP(name, To, expression, store)                                             \
     LOOPS_TARGET static void LOOPS_NAME(name)(void *to, const void *from, size_t count) { \
         const uint8_t *in = from;                                                         \
-        To *out = to;                                                                     \
+        __typeof__(To) *out = to;                                                         \
         size_t i = 0;                                                                     \
                                                                                           \
         U24_VECTOR(store)                                                                 \

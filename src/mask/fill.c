@@ -119,10 +119,10 @@ static void fill_batch_first(const Fill *fill, uint32_t first_row, const FillRow
 #define DEAL(name, Value)                                                          \
     static void name(uint8_t *to, size_t step, const uint8_t *tile, uint32_t rows, \
                      uint32_t places) {                                            \
-        const Value *values = (const Value *)(const void *)tile;                   \
+        const __typeof__(Value) *values = (const void *)tile;                      \
                                                                                    \
         for (uint32_t p = 0; p < places; p++, to += step) {                        \
-            Value *out = (Value *)(void *)to;                                      \
+            __typeof__(Value) *out = (void *)to;                                   \
             for (uint32_t r = 0; r < rows; r++)                                    \
                 out[r] = values[r * TILE_PLACES + p];                              \
         }                                                                          \
@@ -167,6 +167,7 @@ static void fill_tile(const Fill *fill, uint8_t *to, const FillRow *sources, uin
     _Alignas(CACHE_LINE) uint8_t tile[TILE_PLACES * CACHE_LINE];
     size_t step = (size_t)fill->rows * fill->place_bytes;
 
+    assert(!fill->padding_is_there); /* a tile remembers nothing: every place of it is written */
     for (uint32_t r = 0; r < rows; r++) {
         const FillRow *row = sources ? &sources[r] : NULL;
 

@@ -5,6 +5,7 @@
  * last step, the mount itself, finds a file, and that is the container's own limit. */
 #include "settings/cgroup.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,18 +52,25 @@ static uint64_t memory_v1(const char *dir) {
     return memory_of(dir, "memory.limit_in_bytes");
 }
 
-static uint64_t cpus_of(long long quota, long long period) {
-    return quota > 0 && period > 0 ? (uint64_t)((quota + period - 1) / period) : UINT64_MAX;
+/* The CPUs of "QUOTA" and "PERIOD" in microseconds; a quota of "max" or -1 is none. */
+static uint64_t cpus_of(const char *quota_text, const char *period_text) {
+    char *quota_end, *period_end;
+    long long quota = strtoll(quota_text, &quota_end, 10);
+    long long period = strtoll(period_text, &period_end, 10);
+
+    if (quota_end == quota_text || period_end == period_text || quota <= 0 || period <= 0 ||
+        quota > LLONG_MAX - period)
+        return UINT64_MAX;
+    return (uint64_t)((quota + period - 1) / period);
 }
 
 static uint64_t cpus_v2(const char *dir) {
-    char line[64];
-    long long quota, period;
+    char line[64], *space;
 
-    if (!read_line(dir, "cpu.max", line, sizeof line) ||
-        sscanf(line, "%lld %lld", &quota, &period) != 2)
+    if (!read_line(dir, "cpu.max", line, sizeof line))
         return UINT64_MAX;
-    return cpus_of(quota, period);
+    space = strchr(line, ' ');
+    return space ? cpus_of(line, space) : UINT64_MAX;
 }
 
 static uint64_t cpus_v1(const char *dir) {
@@ -71,7 +79,7 @@ static uint64_t cpus_v1(const char *dir) {
     if (!read_line(dir, "cpu.cfs_quota_us", quota, sizeof quota) ||
         !read_line(dir, "cpu.cfs_period_us", period, sizeof period))
         return UINT64_MAX;
-    return cpus_of(atoll(quota), atoll(period));
+    return cpus_of(quota, period);
 }
 
 /* The smallest answer of `limit` for mount/path and all directories above it down to the mount. */

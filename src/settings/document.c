@@ -5,6 +5,7 @@
  * (directives) is refused by a look at the bytes beforehand. */
 #include "settings/document.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -217,8 +218,11 @@ static int parse_node(DocumentParser *parser, DocumentNode *parent, const yaml_e
     if (event->type != YAML_SCALAR_EVENT && parser->depth == SETTINGS_DEPTH_MAX)
         return refuse(parser, place_of(&event->start_mark), "nested deeper than 16 levels");
     r = node_new(parser, parent, key, event, &node);
-    if (r < 0 || node->kind == DOCUMENT_SCALAR)
+    if (r < 0)
         return r;
+    assert(node);
+    if (node->kind == DOCUMENT_SCALAR)
+        return 0;
     parser->depth++;
     r = parse_children(parser, node);
     parser->depth--;

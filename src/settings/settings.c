@@ -211,8 +211,12 @@ static int read_feeds(const SettingsReader *reader, const DocumentNode *root, Se
 
 static int read_settings(const SettingsReader *reader, const DocumentNode *root,
                          Settings *settings) {
-    int r = set_defaults(reader, false, settings);
+    int r;
 
+    settings->path = strdup(reader->name);
+    if (!settings->path)
+        return no_memory(reader);
+    r = set_defaults(reader, false, settings);
     if (r < 0)
         return r;
     r = read_section(reader, root, "", settings);
@@ -244,38 +248,39 @@ static void free_document(DocumentNode **root) {
     document_free(*root);
 }
 
-static void free_settings(Settings **settings) {
-    settings_free(*settings);
+static int apply_overrides(DocumentNode *root, char *const *overrides, uint32_t count,
+                           Error *error) {
+    int r = 0;
+
+    for (uint32_t i = 0; i < count && r == 0; i++)
+        r = document_override(root, overrides[i], error);
+    return r;
 }
 
 int settings_parse(const char *bytes, size_t size, const char *path, const char *dir,
                    char *const *overrides, uint32_t override_count, Settings **ret_settings,
                    Error *error) {
     CLEANUP(free_document) DocumentNode *root = NULL;
-    CLEANUP(free_settings) Settings *settings = NULL;
     SettingsReader reader = {.name = path, .dir = dir, .error = error};
+    Settings *settings;
     int r = document_parse(bytes, size, path, &root, error);
 
     if (r < 0)
         return r;
     if (root->kind != DOCUMENT_MAPPING)
         return settings_value_error(&reader, root, "must be a mapping with at least 'feeds'");
-    for (uint32_t i = 0; i < override_count; i++) {
-        r = document_override(root, overrides[i], error);
-        if (r < 0)
-            return r;
-    }
+    r = apply_overrides(root, overrides, override_count, error);
+    if (r < 0)
+        return r;
     settings = calloc(1, sizeof *settings);
     if (!settings)
         return no_memory(&reader);
-    settings->path = strdup(path);
-    if (!settings->path)
-        return no_memory(&reader);
     r = read_settings(&reader, root, settings);
-    if (r < 0)
+    if (r < 0) {
+        settings_free(settings);
         return r;
+    }
     *ret_settings = settings;
-    settings = NULL;
     return 0;
 }
 

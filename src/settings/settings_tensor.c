@@ -12,11 +12,10 @@ static const char dtypes[] = "bool|uint8|int32|int64|float16|bfloat16|float32";
 
 static int read_from(const SettingsReader *reader, const DocumentNode *node,
                      SettingsTensor *tensor) {
-    const char *text = NULL;
-    int r = settings_value_text(reader, node, "tokens, lengths, the name of a column", &text);
+    const char *text = settings_value_text(reader, node, "tokens, lengths, the name of a column");
 
-    if (r < 0)
-        return r;
+    if (!text)
+        return -EINVAL;
     if (strlen(text) >= sizeof tensor->from)
         return settings_value_error(reader, node, "'%.60s' is longer than any column's name", text);
     strcpy(tensor->from, text);
@@ -27,11 +26,10 @@ static int read_from(const SettingsReader *reader, const DocumentNode *node,
 
 static int read_mask(const SettingsReader *reader, const DocumentNode *node,
                      SettingsTensor *tensor) {
-    const char *text = NULL;
-    int r = settings_value_text(reader, node, "lengths", &text);
+    const char *text = settings_value_text(reader, node, "lengths");
 
-    if (r < 0)
-        return r;
+    if (!text)
+        return -EINVAL;
     if (strcmp(text, "lengths") != 0)
         return settings_value_error(reader, node, "'%.60s' is not known, allowed: lengths", text);
     tensor->kind = SETTINGS_TENSOR_MASK_LENGTHS;
@@ -41,11 +39,10 @@ static int read_mask(const SettingsReader *reader, const DocumentNode *node,
 static int read_dtype(const SettingsReader *reader, const DocumentNode *node,
                       SettingsTensor *tensor) {
     static const char allowed[] = "bool, uint8, int32, int64, float16, bfloat16, float32";
-    const char *text = NULL;
-    int r = settings_value_text(reader, node, allowed, &text);
+    const char *text = settings_value_text(reader, node, allowed);
 
-    if (r < 0)
-        return r;
+    if (!text)
+        return -EINVAL;
     if (settings_key_word(dtypes, text) < 0 || strlen(text) >= sizeof tensor->dtype)
         return settings_value_error(reader, node, "'%.60s' is not known, allowed: %s", text,
                                     allowed);
@@ -78,11 +75,10 @@ static bool parse_float(const char *text, double *ret_value) {
 
 static int read_pad(const SettingsReader *reader, const DocumentNode *node,
                     SettingsTensor *tensor) {
-    const char *text = NULL;
-    int r = settings_value_text(reader, node, "a number", &text);
+    const char *text = settings_value_text(reader, node, "a number");
 
-    if (r < 0)
-        return r;
+    if (!text)
+        return -EINVAL;
     tensor->pad_is_integer = settings_value_parse_integer(text, &tensor->pad_integer);
     if (tensor->pad_is_integer)
         tensor->pad_float = (double)tensor->pad_integer;

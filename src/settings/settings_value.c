@@ -32,14 +32,13 @@ static int no_memory(const SettingsReader *reader) {
     return error_set(reader->error, -ENOMEM, "%s: out of memory", reader->name);
 }
 
-int settings_value_text(const SettingsReader *reader, const DocumentNode *node, const char *allowed,
-                        const char **ret_text) {
-    if (node->kind != DOCUMENT_SCALAR)
-        return settings_value_error(reader, node, "must be one value, allowed: %s", allowed);
-    if (node->text[0] == '\0')
-        return settings_value_error(reader, node, "is empty, allowed: %s", allowed);
-    *ret_text = node->text;
-    return 0;
+const char *settings_value_text(const SettingsReader *reader, const DocumentNode *node,
+                                const char *allowed) {
+    if (node->kind == DOCUMENT_SCALAR && node->text[0] != '\0')
+        return node->text;
+    settings_value_error(reader, node, "%s, allowed: %s",
+                         node->kind == DOCUMENT_SCALAR ? "is empty" : "must be one value", allowed);
+    return NULL;
 }
 
 bool settings_value_is_name(const char *text, size_t bytes) {
@@ -236,11 +235,9 @@ static int read_ids(const SettingsReader *reader, const SettingsKey *key, const 
     if (!ids)
         return no_memory(reader);
     for (const DocumentNode *child = node->first; child && r == 0; child = child->next) {
-        const char *text = NULL;
+        const char *text = settings_value_text(reader, child, "a name or a number");
 
-        r = settings_value_text(reader, child, "a name or a number", &text);
-        if (r == 0)
-            r = find_id(reader, child, is_user, text, &ids[count++]);
+        r = text ? find_id(reader, child, is_user, text, &ids[count++]) : -EINVAL;
     }
     free(is_user ? feed->allow_users : feed->allow_groups);
     *(is_user ? &feed->allow_users : &feed->allow_groups) = ids;
@@ -251,8 +248,7 @@ static int read_ids(const SettingsReader *reader, const SettingsKey *key, const 
 int settings_value_read(const SettingsReader *reader, const SettingsKey *key,
                         const DocumentNode *node, void *object) {
     char buffer[ALLOWED_BYTES];
-    const char *allowed, *text = NULL;
-    int r;
+    const char *allowed, *text;
 
     if (key->place)
         memcpy((uint8_t *)object + key->place, &node->place, sizeof node->place);
@@ -261,9 +257,9 @@ int settings_value_read(const SettingsReader *reader, const SettingsKey *key,
     if (key->type == SETTINGS_KEY_USERS || key->type == SETTINGS_KEY_GROUPS)
         return read_ids(reader, key, node, object);
     allowed = allowed_text(key, buffer);
-    r = settings_value_text(reader, node, allowed, &text);
-    if (r < 0)
-        return r;
+    text = settings_value_text(reader, node, allowed);
+    if (!text)
+        return -EINVAL;
     switch (key->type) {
     case SETTINGS_KEY_BOOL:
         return read_bool(reader, key, node, text, object);

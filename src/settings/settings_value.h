@@ -22,9 +22,10 @@ int settings_value_error(const SettingsReader *reader, const DocumentNode *node,
 MUST_CHECK int settings_value_read(const SettingsReader *reader, const SettingsKey *key,
                                    const DocumentNode *node, void *object);
 
-/* The scalar's text; an error that ends in `allowed` for anything else and for nothing. */
-MUST_CHECK int settings_value_text(const SettingsReader *reader, const DocumentNode *node,
-                                   const char *allowed, const char **ret_text);
+/* The scalar's text; NULL, and an error that ends in `allowed`, for anything else and for nothing.
+ */
+const char *settings_value_text(const SettingsReader *reader, const DocumentNode *node,
+                                const char *allowed);
 
 /* Is this a name for feeds and tensors: [A-Za-z0-9._-], fewer than `bytes` of them, at least one?
  */

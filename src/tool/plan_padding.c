@@ -105,26 +105,34 @@ static int walk_window(Walk *walk, uint32_t number, Error *error) {
     return 0;
 }
 
+static int walk_epoch(Walk *walk, Error *error) {
+    const PlanEpoch *epoch = walk->epoch;
+    Progress progress;
+    int r = 0;
+
+    progress_start(&progress, "planning", "sequences", walk->feed->catalog->sequences);
+    for (uint32_t s = 0; s < epoch->strand_count && r == 0; s++) {
+        walk->strand = s;
+        walk->batch = 0;
+        for (uint32_t w = 0; w < epoch->strands[s].window_count && r == 0; w++) {
+            r = walk_window(walk, w, error);
+            progress_update(&progress, walk->sum.tally.sequences_in);
+        }
+        if (walk->rows > 0) /* with last: drop the epoch has it no times */
+            end_batch(walk);
+    }
+    progress_end(&progress, walk->sum.tally.sequences_in);
+    return r;
+}
+
 int plan_padding_count(const Feed *feed, const PlanEpoch *epoch, PlanPadding *ret_padding,
                        Error *error) {
-    CLEANUP(walk_deinit) Walk walk = {.feed = feed, .epoch = epoch};
-    Progress progress;
+    Walk walk = {.feed = feed, .epoch = epoch};
     int r = walk_init(&walk);
 
-    if (r < 0)
-        return error_set(error, r, "no memory for a window of feed %s", feed->name);
-    progress_start(&progress, "planning", "sequences", feed->catalog->sequences);
-    for (uint32_t s = 0; s < epoch->strand_count && r == 0; s++) {
-        walk.strand = s;
-        walk.batch = 0;
-        for (uint32_t w = 0; w < epoch->strands[s].window_count && r == 0; w++) {
-            r = walk_window(&walk, w, error);
-            progress_update(&progress, walk.sum.tally.sequences_in);
-        }
-        if (walk.rows > 0) /* with last: drop the epoch has it no times */
-            end_batch(&walk);
-    }
-    progress_end(&progress, walk.sum.tally.sequences_in);
+    r = r < 0 ? error_set(error, r, "no memory for a window of feed %s", feed->name)
+              : walk_epoch(&walk, error);
+    walk_deinit(&walk);
     if (r == 0)
         *ret_padding = walk.sum;
     return r;
