@@ -18,7 +18,8 @@ void stream_fail_for_memory(Stream *stream, const char *what);
 void stream_adopt_epoch(Stream *stream);
 void stream_close_windows(Stream *stream);
 void stream_open_windows(Stream *stream, Pushed *pushed);
-void stream_advance_windows(Stream *stream, Pushed *pushed);
+/* True: a window has become ready without anything under way (from the cache): claim again. */
+bool stream_advance_windows(Stream *stream, Pushed *pushed);
 
 /* stream_claims.c: batches are shaped, their slots claimed, their pieces given to workers. */
 void stream_claim_all(Stream *stream, Pushed *pushed);

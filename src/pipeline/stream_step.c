@@ -263,8 +263,8 @@ static void step_running(Stream *stream) {
         stream_claim_all(stream, &pushed);
         stream_close_windows(stream);
         stream_open_windows(stream, &pushed);
-        stream_advance_windows(stream, &pushed);
-        again = ask_for_wakes(stream);
+        again = stream_advance_windows(stream, &pushed);
+        again |= ask_for_wakes(stream);
     } while (again);
     if (pushed.urgent + pushed.ahead > 0)
         pipeline_wake(stream->pipeline, pushed.urgent + pushed.ahead);
@@ -275,7 +275,7 @@ static void step_draining(Stream *stream) {
     Pushed pushed = {0};
     bool done = true;
 
-    stream_advance_windows(stream, &pushed);
+    (void)stream_advance_windows(stream, &pushed);
     for (uint32_t i = 0; i < stream->ring_count; i++) {
         stream_issue_pieces(stream, &stream->rings[i], &pushed);
         commit(stream, &stream->rings[i]);

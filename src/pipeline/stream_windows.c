@@ -243,7 +243,9 @@ static uint32_t paced_decodes(const Window *before, const Window *window) {
     return (uint32_t)divide_up((uint64_t)window->blocks_needed * MIN(claimed, total), total);
 }
 
-static void advance_window(Stream *stream, Window *window, const Window *before, Pushed *pushed) {
+/* True: the window has become ready here and now, its last blocks came from the cache. Nothing of
+ * it is under way then that would wake the stream once more. */
+static bool advance_window(Stream *stream, Window *window, const Window *before, Pushed *pushed) {
     uint32_t paced, in_flight, workers = stream->pipeline->options.workers;
 
     if (!window->plan_issued && atomic_load(&window->lengths_left) == 0) {
@@ -251,7 +253,7 @@ static void advance_window(Stream *stream, Window *window, const Window *before,
         stream_push(stream, &window->plan, true, pushed);
     }
     if (!window_is_planned(window) || window_is_ready(window))
-        return;
+        return false;
     recycle_read_buffers(stream, window);
     read_blocks(stream, window);
     paced = before ? paced_decodes(before, window) : window->blocks_needed;
@@ -259,23 +261,27 @@ static void advance_window(Stream *stream, Window *window, const Window *before,
         decode_blocks(stream, window, paced - window->decodes_issued, true, pushed);
     else if ((in_flight = atomic_load(&stream->decodes_in_flight)) < workers)
         decode_blocks(stream, window, workers - in_flight, false, pushed);
+    return window_is_ready(window);
 }
 
 /* First windows before second ones, so that what rings wait for gets the read buffers. Windows
  * behind these are planned only, to shape a batch that spans many small ones. */
-void stream_advance_windows(Stream *stream, Pushed *pushed) {
+bool stream_advance_windows(Stream *stream, Pushed *pushed) {
+    bool ready = false;
+
     for (uint32_t s = 0; s < stream->strand_count; s++)
         if (stream->strands[s].first)
-            advance_window(stream, stream->strands[s].first, NULL, pushed);
+            ready |= advance_window(stream, stream->strands[s].first, NULL, pushed);
     for (uint32_t s = 0; s < stream->strand_count; s++) {
         Window *before = stream->strands[s].first;
         if (!before || !before->next)
             continue;
-        advance_window(stream, before->next, before, pushed);
+        ready |= advance_window(stream, before->next, before, pushed);
         for (Window *window = before->next->next; window; window = window->next)
             if (!window->plan_issued && atomic_load(&window->lengths_left) == 0) {
                 window->plan_issued = true;
                 stream_push(stream, &window->plan, true, pushed);
             }
     }
+    return ready;
 }
