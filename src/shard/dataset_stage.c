@@ -122,7 +122,9 @@ static int make_temporary(DatasetStage *stage, Error *error) {
         if (r != -EEXIST)
             break;
     }
-    return error_set(error, r, "cannot make a directory for %s: %s", stage->path, strerror(-r));
+    return error_set(error, r, "cannot make a directory for %s: %s", stage->path,
+                     r == -ENOENT ? "the directory that it is to stand in is not there"
+                                  : strerror(-r));
 }
 
 static void strip_slashes(char *path) {

@@ -86,7 +86,8 @@ int number_encode_integers(ElementType type, const int64_t *values, size_t count
             bytes_put_u32(to + 4 * i, (uint32_t)values[i]);
         break;
     default:
-        memcpy(to, values, 8 * count);
+        if (count > 0)
+            memcpy(to, values, 8 * count);
     }
     return 0;
 }

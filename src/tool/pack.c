@@ -306,12 +306,14 @@ static void print_summary(const Pack *pack, int64_t started_ns) {
     double seconds = (double)(clock_now_ns() - started_ns) / NS_PER_SECOND;
     char size[32], count[32], rate[32];
 
-    printf("%s: %llu sequences, %s tokens (%s), %s in %u shard%s; %.1f s, %s tokens/s\n",
-           pack->output, (unsigned long long)totals.sequences,
-           text_format_count(count, (double)totals.tokens),
+    printf("%s: %llu sequences, %s tokens (%s), %s in %u shard%s", pack->output,
+           (unsigned long long)totals.sequences, text_format_count(count, (double)totals.tokens),
            element_name(tokens ? tokens->type : pack->text.type),
-           text_format_size(size, totals.bytes), totals.shards, totals.shards == 1 ? "" : "s",
-           seconds, text_format_count(rate, (double)totals.tokens / MAX(seconds, 1e-9)));
+           text_format_size(size, totals.bytes), totals.shards, totals.shards == 1 ? "" : "s");
+    if (seconds > 0.2) /* below that the figure says nothing */
+        printf("; %.1f s, %s tokens/s", seconds,
+               text_format_count(rate, (double)totals.tokens / seconds));
+    printf("\n");
 }
 
 enum {
