@@ -254,7 +254,6 @@ static bool advance_window(Stream *stream, Window *window, const Window *before,
     }
     if (!window_is_planned(window) || window_is_ready(window))
         return false;
-    recycle_read_buffers(stream, window);
     read_blocks(stream, window);
     paced = before ? paced_decodes(before, window) : window->blocks_needed;
     if (paced > window->decodes_issued)
@@ -269,6 +268,10 @@ static bool advance_window(Stream *stream, Window *window, const Window *before,
 bool stream_advance_windows(Stream *stream, Pushed *pushed) {
     bool ready = false;
 
+    /* All buffers first: no later event would tell a window that one behind it has freed some. */
+    for (uint32_t s = 0; s < stream->strand_count; s++)
+        for (Window *window = stream->strands[s].first; window; window = window->next)
+            recycle_read_buffers(stream, window);
     for (uint32_t s = 0; s < stream->strand_count; s++)
         if (stream->strands[s].first)
             ready |= advance_window(stream, stream->strands[s].first, NULL, pushed);
