@@ -156,8 +156,8 @@ static void use(Seqfeed *feed) {
     SeqfeedBatch batch;
     SeqfeedTensor tensor;
 
-    for (uint32_t i = 0; i < 4 && seqfeed_next(feed, &batch, 0) >= 0; i++) {
-        if (feed->epoch_end_due == 0 && batch.private_slot == NULL)
+    for (uint32_t i = 0; i < 4; i++) {
+        if (seqfeed_next(feed, &batch, 0) != 0)
             continue;
         for (uint32_t place = 0; place <= SEQFEED_TENSORS_MAX; place++)
             if (seqfeed_tensor_at(&batch, place, &tensor) == 0)
