@@ -46,6 +46,7 @@ static const char help[] =
     "      --block SIZE        raw bytes of a block, 4KiB to 16MiB (default 256KiB)\n"
     "      --shard SIZE        compressed bytes of a shard, about (default 256MiB)\n"
     "      --jobs N            threads that compress (default: one for each CPU)\n"
+    "      --json              say in JSON what was written\n"
     "\n"
     "The same input and options give the same bytes, whatever --jobs is.\n";
 
@@ -57,7 +58,7 @@ typedef struct Pack {
     PackSchema schema;
     PackRow row;
     PackText text;
-    bool is_text;
+    bool is_text, json;
     ElementType token_type; /* ELEMENT_NONE: auto */
     char **inputs;
     uint32_t input_count;
@@ -302,14 +303,21 @@ static int pack_all(Pack *pack, Error *error) {
 
 static void print_summary(const Pack *pack, int64_t started_ns) {
     DatasetTotals totals = dataset_writer_totals(pack->writer);
-    const ShardColumn *tokens = pack->is_text ? NULL : &pack->schema.columns[0];
     double seconds = (double)(clock_now_ns() - started_ns) / NS_PER_SECOND;
+    ElementType type = pack->is_text ? pack->text.type : (ElementType)pack->schema.columns[0].type;
     char size[32], count[32], rate[32];
 
+    if (pack->json) {
+        printf("{\"sequences\":%llu,\"tokens\":%llu,\"shards\":%u,\"bytes\":%llu,"
+               "\"token_type\":\"%s\"}\n",
+               (unsigned long long)totals.sequences, (unsigned long long)totals.tokens,
+               totals.shards, (unsigned long long)totals.bytes, element_name(type));
+        return;
+    }
     printf("%s: %llu sequences, %s tokens (%s), %s in %u shard%s", pack->output,
            (unsigned long long)totals.sequences, text_format_count(count, (double)totals.tokens),
-           element_name(tokens ? tokens->type : pack->text.type),
-           text_format_size(size, totals.bytes), totals.shards, totals.shards == 1 ? "" : "s");
+           element_name(type), text_format_size(size, totals.bytes), totals.shards,
+           totals.shards == 1 ? "" : "s");
     if (seconds > 0.2) /* below that the figure says nothing */
         printf("; %.1f s, %s tokens/s", seconds,
                text_format_count(rate, (double)totals.tokens / seconds));
@@ -329,6 +337,7 @@ enum {
     OPTION_BLOCK,
     OPTION_SHARD,
     OPTION_JOBS,
+    OPTION_JSON,
 };
 
 static const struct option long_options[] = {
@@ -345,6 +354,7 @@ static const struct option long_options[] = {
     {"block", required_argument, NULL, OPTION_BLOCK},
     {"shard", required_argument, NULL, OPTION_SHARD},
     {"jobs", required_argument, NULL, OPTION_JOBS},
+    {"json", no_argument, NULL, OPTION_JSON},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
@@ -413,6 +423,9 @@ static int take_option(Pack *pack, int option, const char *value) {
                    : 0;
     case OPTION_TEXT:
         pack->is_text = true;
+        return 0;
+    case OPTION_JSON:
+        pack->json = true;
         return 0;
     case OPTION_TEXT_BY:
         pack->text.by_paragraph = strcmp(value, "paragraph") == 0;

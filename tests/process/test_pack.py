@@ -388,10 +388,14 @@ def test_a_signal_leaves_nothing_behind(tmp_path, number):
 
 def test_inspect_shows_what_is_there(tmp_path):
     rows = harness.random_rows(501, longest=80)
-    directory = harness.pack(tmp_path / "d", rows, "--block", "4KiB", "--shard", "8KiB")
+    source = harness.write_jsonl(tmp_path / "rows.jsonl", rows)
+    directory = tmp_path / "d"
+    packed = json.loads(harness.tool("pack", "--json", "-o", directory, "--block", "4KiB",
+                                     "--shard", "8KiB", source).stdout)
     lengths = [len(row["tokens"]) for row in rows]
     shown = json.loads(harness.tool("inspect", "--json", directory).stdout)
     files = [path.stat().st_size for path in directory.glob("*.zst")]
+    assert packed.items() <= shown.items()
     assert shown["sequences"] == 501 and shown["tokens"] == sum(lengths)
     assert shown["shards"] == len(files) and shown["bytes"] == sum(files)
     assert shown["lengths"] == {"min": min(lengths), "median": numpy.median(lengths),
