@@ -88,10 +88,35 @@ static bool add_number(JsonScan *scan, PackCell *cell) {
     return true;
 }
 
+/* Most lists are of short whole numbers, "12, 7, 4096": take as many of them as stand here, each
+ * with its comma and one space, and leave everything else to add_number(). How many they were. */
+static uint32_t take_plain_numbers(JsonScan *scan, PackCell *cell) {
+    enum { DIGITS_MAX = 18, CHUNK = 4096 };
+    const char *at = scan->at;
+    uint32_t count = 0;
+
+    for (;;) {
+        const char *digits = at;
+        int64_t value = 0;
+        while (*at >= '0' && *at <= '9' && at - digits < DIGITS_MAX)
+            value = value * 10 + (*at++ - '0');
+        if (*at != ',' || at == digits || (*digits == '0' && at - digits > 1))
+            return count; /* scan->at is still at the number */
+        if (cell->numbers.size == cell->numbers.capacity &&
+            buffer_reserve(&cell->numbers, cell->numbers.size + CHUNK) < 0)
+            return count;
+        memcpy(cell->numbers.bytes + cell->numbers.size, &value, sizeof value);
+        cell->numbers.size += NUMBER_BYTES;
+        count++;
+        at += at[1] == ' ' ? 2 : 1;
+        scan->at = at;
+    }
+}
+
 /* The numbers of a list whose bracket was taken, and how many they are. */
 static bool read_numbers(JsonScan *scan, PackCell *cell, uint32_t *ret_count) {
-    uint32_t count = 0;
     bool more = json_scan_peek(scan) != ']';
+    uint32_t count = more && !cell->is_real ? take_plain_numbers(scan, cell) : 0;
 
     if (!more)
         scan->at++;
