@@ -124,6 +124,16 @@ static int use(Trainer *trainer, SeqfeedBatch *batch) {
     return 0;
 }
 
+/* Nothing follows: keep what was reached. */
+static int stop(const Trainer *trainer, int outcome) {
+    bool drained = outcome == SEQFEED_DRAINED;
+
+    fprintf(stderr, "trainer: %s\n",
+            drained ? "the daemon is draining" : seqfeed_message(trainer->feed));
+    (void)write_checkpoint(trainer);
+    return drained ? -ECANCELED : outcome;
+}
+
 /* Until the epoch ends: 0, or a negative errno, said. */
 static int train_epoch(Trainer *trainer) {
     SeqfeedBatch batch;
@@ -138,11 +148,9 @@ static int train_epoch(Trainer *trainer) {
         else if (r == -ECONNRESET)
             r = attach_again(trainer);
         else
-            fprintf(stderr, "trainer: %s\n",
-                    r == SEQFEED_DRAINED ? "the daemon is draining"
-                                         : seqfeed_message(trainer->feed));
+            r = stop(trainer, r);
         if (r != 0)
-            return r < 0 ? r : -ECANCELED;
+            return r;
     }
 }
 

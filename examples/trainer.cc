@@ -126,8 +126,10 @@ class Trainer {
                 step(*batch);
                 cursor_ = batch->cursor();
             } catch (const Failure &failure) {
-                if (failure.code != -ECONNRESET)
+                if (failure.code != -ECONNRESET) {
+                    save();
                     throw;
+                }
                 std::cerr << "trainer: " << failure.what() << std::endl;
                 attach_again();
                 continue;
