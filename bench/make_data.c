@@ -3,7 +3,8 @@
  * 1 .. vocabulary - 1, the id is the rank), lengths log-normal (median 180, sigma 0.8) clipped
  * to 1..2048, one label below 1000 a sequence. The same arguments give the same bytes.
  *
- *   make_data DIR TOKENS [--level N] [--block BYTES] */
+ *   make_data DIR TOKENS [--level N] [--block BYTES] [--sigma S]
+ * --sigma 0 makes all sequences equally long, as batches of a length bucket nearly are. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,10 +46,12 @@ static uint16_t zipf_draw(const Zipf *zipf, uint32_t word) {
     return (uint16_t)i;
 }
 
+static double sigma = 0.8;
+
 static uint32_t length_draw(RandomBlock words) {
     double u = (words.word[0] + 0.5) / 4294967296.0, v = (words.word[1] + 0.5) / 4294967296.0;
     double normal = sqrt(-2 * log(u)) * cos(2 * M_PI * v);
-    double length = rint(exp(log(180) + 0.8 * normal));
+    double length = rint(exp(log(180) + sigma * normal));
 
     return length < 1 ? 1 : length > LENGTH_MAX ? LENGTH_MAX : (uint32_t)length;
 }
@@ -102,6 +105,8 @@ int main(int argc, char **argv) {
             options.level = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--block") == 0)
             options.block_target = (uint32_t)atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--sigma") == 0)
+            sigma = atof(argv[i + 1]);
     }
     if (dataset_writer_new(argv[1], &options, &writer, &error) < 0 ||
         write_corpus(writer, strtoull(argv[2], NULL, 10), &error) < 0 ||

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* consumer: a trainer for measurements. It does with each batch what the ceiling's reader does, may
+ * sleep like a training step, and tells how long it waited inside seqfeed_next().
+ *
+ *   consumer FEED -n N [--rank R --world W --local-ranks L] [--group G --members M] [--sleep-us U]
+ *            [--cursor CURSOR] [--touch 0|1]
+ * The socket comes from SEQFEED_SOCKET. Prints one line of JSON. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <seqfeed/seqfeed.h>
+
+typedef struct Totals {
+    uint64_t batches, tokens, mask, labels, first;
+} Totals;
+
+static int64_t now_ns(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static uint64_t sum_bytes(const uint8_t *bytes, size_t size) {
+    uint64_t sum = 0;
+    size_t i = 0;
+
+    while (i + 64 <= size) {
+        uint8_t parts[64] = {0};
+        size_t end = i + 64 * 255 < size ? i + 64 * 255 : size - size % 64;
+        for (; i < end; i += 64)
+            for (int k = 0; k < 64; k++)
+                parts[k] += bytes[i + (size_t)k];
+        for (int k = 0; k < 64; k++)
+            sum += parts[k];
+    }
+    for (; i < size; i++)
+        sum += bytes[i];
+    return sum;
+}
+
+static void touch(const SeqfeedBatch *batch, Totals *totals) {
+    SeqfeedTensor tensor;
+
+    if (seqfeed_tensor(batch, "mask", &tensor) == 0 && tensor.dtype == SEQFEED_BOOL)
+        totals->mask += sum_bytes(tensor.data, tensor.size_bytes);
+    if (seqfeed_tensor(batch, "labels", &tensor) == 0 && tensor.dtype == SEQFEED_INT64)
+        for (uint32_t row = 0; row < batch->rows; row++)
+            totals->labels += (uint64_t)((const int64_t *)tensor.data)[row];
+    if (seqfeed_tensor(batch, "tokens", &tensor) == 0 && tensor.size_bytes > 0)
+        for (uint32_t row = 0; row < batch->rows; row++)
+            totals->first += ((const uint8_t *)tensor.data)[row * (tensor.size_bytes / batch->rows)];
+}
+
+static int by_value(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static uint64_t number(const char *text) {
+    return strtoull(text, NULL, 10);
+}
+
+int main(int argc, char **argv) {
+    SeqfeedOptions options = {0};
+    uint64_t count = 0, sleep_us = 0, touches = 1;
+    Totals totals = {0};
+    SeqfeedError error = {0};
+    SeqfeedBatch batch;
+    Seqfeed *feed;
+    int64_t *waits, attached, first = 0, end;
+
+    for (int i = 2; i + 1 < argc; i += 2) {
+        const char *name = argv[i], *value = argv[i + 1];
+        if (strcmp(name, "-n") == 0)
+            count = number(value);
+        else if (strcmp(name, "--rank") == 0)
+            options.rank = (uint32_t)number(value);
+        else if (strcmp(name, "--world") == 0)
+            options.world = (uint32_t)number(value);
+        else if (strcmp(name, "--local-ranks") == 0)
+            options.local_ranks = (uint32_t)number(value);
+        else if (strcmp(name, "--members") == 0)
+            options.members = (uint32_t)number(value);
+        else if (strcmp(name, "--group") == 0)
+            options.group = value;
+        else if (strcmp(name, "--cursor") == 0)
+            options.cursor = value;
+        else if (strcmp(name, "--sleep-us") == 0)
+            sleep_us = number(value);
+        else if (strcmp(name, "--touch") == 0)
+            touches = number(value);
+    }
+    if (argc < 4 || count == 0) {
+        fprintf(stderr, "usage: consumer FEED -n N [options]\n");
+        return 2;
+    }
+    options.feed = argv[1];
+    if (seqfeed_attach(&feed, &options, &error) < 0) {
+        fprintf(stderr, "consumer: %s\n", error.text);
+        return 1;
+    }
+    attached = now_ns();
+    waits = calloc(count, sizeof *waits);
+    while (totals.batches < count) {
+        int64_t before = now_ns();
+        int r = seqfeed_next(feed, &batch, -1);
+        if (r == SEQFEED_END_OF_EPOCH)
+            continue;
+        if (r != 0) {
+            fprintf(stderr, "consumer: %s\n", seqfeed_message(feed));
+            return 1;
+        }
+        waits[totals.batches++] = now_ns() - before;
+        if (!first)
+            first = now_ns();
+        totals.tokens += batch.tokens;
+        if (touches)
+            touch(&batch, &totals);
+        seqfeed_release(feed, &batch);
+        if (sleep_us)
+            nanosleep(&(struct timespec){.tv_nsec = (long)sleep_us * 1000}, NULL);
+    }
+    end = now_ns();
+    seqfeed_detach(feed);
+    /* The first batch is start-up, measured by itself. */
+    qsort(waits + 1, count - 1, sizeof *waits, by_value);
+    printf("{\"batches\":%lu,\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.0f,\"first_ns\":%ld,"
+           "\"mask\":%lu,\"labels\":%lu,\"wait_p50_us\":%.2f,\"wait_p99_us\":%.2f,\"wait_max_us\":%.2f}\n",
+           (unsigned long)totals.batches, (unsigned long)totals.tokens, (double)(end - attached) / 1e9,
+           (double)totals.tokens / ((double)(end - attached) / 1e9), (long)first,
+           (unsigned long)totals.mask, (unsigned long)totals.labels,
+           (double)waits[1 + (count - 1) / 2] / 1e3, (double)waits[1 + (count - 1) * 99 / 100] / 1e3,
+           (double)waits[count - 1] / 1e3);
+    free(waits);
+    return 0;
+}

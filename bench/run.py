@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""./dev bench: the daemon against a single-threaded C loop on the same data in the same run.
+
+Every speed is measured in interleaved pairs (loop, daemon, loop, daemon, ...) and told as the median of
+the pairs' ratios with their range, because machines wander within minutes. Results go to a table on
+standard output, to JSON (--json FILE) and to a picture (--plot FILE.svg)."""
+import argparse
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+
+import harness
+import plot
+
+BATCH = 64
+
+
+class Bench:
+    def __init__(self, arguments):
+        self.build = pathlib.Path(arguments.build).resolve()
+        self.data = pathlib.Path(arguments.data).resolve()
+        self.pairs = arguments.pairs
+        self.rows = []
+        self.data.mkdir(parents=True, exist_ok=True)
+
+    def add(self, name, what, value, ratio=None, note=""):
+        self.rows.append({"name": name, "what": what, "value": value, "ratio": ratio, "note": note})
+        print(line(self.rows[-1]), flush=True)
+
+    def dataset(self, kind):
+        sizes = {"small": (20_000_000,), "large": (200_000_000,), "even": (20_000_000, "--sigma", 0)}
+        path = harness.make_data(self.build, self.data, kind, *sizes[kind])
+        harness.warm(path)
+        return path
+
+    def pair(self, dataset, ceiling, epochs=6, copies=1, each=lambda i: (), **settings):
+        """One loop, one daemon: ratio of speeds, and of CPU seconds for each token delivered."""
+        loop = harness.ceiling(self.build, dataset, epochs=epochs, **ceiling)
+        count = loop["batches"] // (copies if any("--world" in each(i) for i in range(copies)) else 1)
+        with harness.Daemon(self.build, dataset, **settings) as daemon:
+            results, cpu = daemon.consume(self.build, count, copies=copies, each=each)
+        tokens = max(result["tokens"] for result in results)
+        if "--world" in each(0):
+            tokens = sum(result["tokens"] for result in results)
+        seconds = max(result["seconds"] for result in results)
+        return {"speed": tokens / seconds, "loop": loop["tokens_per_second"],
+                "cpu": cpu / tokens * 1e6, "loop_cpu": loop["cpu_seconds"] / loop["tokens"] * 1e6,
+                "peak": daemon.peak_kib}
+
+    def pairs_of(self, name, dataset, ceiling=None, **settings):
+        found = [self.pair(dataset, ceiling or {}, **settings) for _ in range(self.pairs)]
+        self.add(name, "tokens/s", harness.spread([pair["speed"] for pair in found]),
+                 harness.spread([pair["speed"] / pair["loop"] for pair in found]))
+        self.add(name, "CPU s per M tokens", harness.spread([pair["cpu"] for pair in found]),
+                 harness.spread([pair["cpu"] / pair["loop_cpu"] for pair in found]))
+        return found
+
+    def throughput(self):
+        small = self.dataset("small")
+        for threads in (1, 2):
+            self.pairs_of(f"int64, {threads} worker{'s' * (threads > 1)}", small, threads=threads)
+        self.pairs_of("int32, 1 worker", small, {"dtype": "int32"}, dtype="int32")
+        self.pairs_of("even lengths, int64, 1 worker", self.dataset("even"))
+        found = self.pairs_of("cache auto, int64, 1 worker", small, cache="auto")
+        self.add("cache auto", "peak memory", {"median": max(pair["peak"] for pair in found) * 1024})
+
+    def fan_out(self):
+        small = self.dataset("small")
+        for members in (1, 2, 4):
+            options = ("--group", "bench", "--members", members)
+            self.pairs_of(f"{members} member{'s' * (members > 1)}", small, {"readers": members},
+                          copies=members, each=lambda i, options=options: options if members > 1 else ())
+        ranks = lambda i: ("--group", "bench", "--rank", i, "--world", 2, "--local-ranks", 2)
+        self.pairs_of("2 ranks of one node", small, {}, copies=2, each=ranks)
+
+    def second_epoch(self):
+        small = self.dataset("small")
+        ratios = []
+        for _ in range(self.pairs):
+            with harness.Daemon(self.build, small, cache="auto") as daemon:
+                epoch = harness.ceiling(self.build, small, epochs=1)["batches"]
+                first = daemon.consume(self.build, epoch)[0][0]
+                again = daemon.consume(self.build, epoch)[0][0]
+            ratios.append(again["tokens_per_second"] / first["tokens_per_second"])
+        self.add("second epoch, cache auto", "speed over the first's", harness.spread(ratios))
+
+    def waits(self):
+        with harness.Daemon(self.build, self.dataset("small")) as daemon:
+            result = daemon.consume(self.build, 4000, "--sleep-us", 5000)[0][0]
+        for key in ("p50", "p99", "max"):
+            self.add("5 ms trainer", f"wait in next, {key}, us", {"median": result[f"wait_{key}_us"]})
+
+    def start(self):
+        large = self.dataset("large")
+        times = []
+        for _ in range(self.pairs):
+            with harness.Daemon(self.build, large) as daemon:
+                result = daemon.consume(self.build, 1)[0][0]
+                times.append((result["first_ns"] - daemon.started_ns) / 1e6)
+        self.add("exec to first batch, 200 M tokens, window 64", "ms", harness.spread(times))
+
+    def idle(self):
+        with harness.Daemon(self.build, self.dataset("small")) as daemon:
+            consumer = daemon.consumer(self.build, 1_000_000, "--sleep-us", 900_000)
+            time.sleep(2)
+            before = daemon.cpu_seconds()
+            time.sleep(10)
+            used = daemon.cpu_seconds() - before
+            consumer.kill()
+            consumer.wait()
+        self.add("nearly idle (a trainer of one step a second)", "CPU, %", {"median": used * 10})
+
+    def cold(self):
+        large = self.dataset("large")
+        ratios = []
+        for _ in range(max(3, self.pairs // 3)):
+            speeds = []
+            for prepare in (harness.warm, harness.cool):
+                prepare(large)
+                with harness.Daemon(self.build, large) as daemon:
+                    speeds.append(daemon.consume(self.build, 6000)[0][0]["tokens_per_second"])
+            ratios.append(speeds[1] / speeds[0])
+        self.add("cold page cache", "speed over warm", harness.spread(ratios))
+
+    def blocks(self):
+        small = self.dataset("small")
+        with harness.Daemon(self.build, small) as daemon:
+            epoch = harness.ceiling(self.build, small, epochs=1)["batches"]
+            daemon.consume(self.build, epoch)
+            status = daemon.status(self.build)
+        self.add("one epoch", "blocks read", {"median": status["read"]["blocks"]})
+
+
+def human(value, what):
+    if what == "tokens/s":
+        return f"{value / 1e6:.0f} M"
+    if what == "peak memory":
+        return f"{value / (1 << 20):.0f} MiB"
+    if "CPU s" in what:
+        return f"{value:.4f}"
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def line(row):
+    value, ratio = row["value"], row["ratio"]
+    text = human(value["median"], row["what"])
+    if "min" in value:
+        text += f" ({human(value['min'], row['what'])} .. {human(value['max'], row['what'])})"
+    against = f"{ratio['median']:.2f} ({ratio['min']:.2f} .. {ratio['max']:.2f})" if ratio else ""
+    return f"{row['name']:<46} {row['what']:<26} {text:<34} {against}"
+
+
+def machine():
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?")
+    return {"cpu": model, "cpus": os.cpu_count(), "kernel": platform.release(), "date": time.strftime("%Y-%m-%d"),
+            "zstd": subprocess.run(["pkg-config", "--modversion", "libzstd"], capture_output=True, text=True).stdout.strip(),
+            "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()}
+
+
+PARTS = ["throughput", "fan_out", "second_epoch", "waits", "start", "idle", "cold", "blocks"]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n\n")[0])
+    parser.add_argument("parts", nargs="*", help=f"which measurements: {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--build", default="build", help=argparse.SUPPRESS)
+    parser.add_argument("--data", default="build/bench-data", help="where the datasets are kept (about 400 MB)")
+    parser.add_argument("--pairs", type=int, default=9, help="interleaved pairs of each measurement")
+    parser.add_argument("--json", metavar="FILE", help="write all results there")
+    parser.add_argument("--plot", metavar="FILE", help="draw the ratios as SVG")
+    arguments = parser.parse_args()
+    for part in arguments.parts:
+        if part not in PARTS:
+            parser.error(f"no measurement is called {part}: {', '.join(PARTS)}")
+    subprocess.run(["ninja", "-C", arguments.build, "seqfeed", "seqfeedd", "bench/make_data", "bench/ceiling",
+                    "bench/consumer"], check=True, stdout=sys.stderr)
+    bench = Bench(arguments)
+    about = machine()
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    print(f"{'':<46} {'':<26} {'median (range)':<34} ratio to the loop")
+    for part in arguments.parts or PARTS:
+        getattr(bench, part)()
+    if arguments.json:
+        pathlib.Path(arguments.json).write_text(json.dumps({"machine": about, "rows": bench.rows}, indent=1))
+    if arguments.plot:
+        plot.draw([row for row in bench.rows if row["ratio"]], arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
