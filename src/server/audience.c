@@ -389,6 +389,10 @@ static void watch_ring(Audience *audience, uint32_t ring) {
     StreamRingStatus status;
 
     stream_ring_status(audience->stream, ring, &status);
+    /* Members of a full ring release without a word until half of it is free, so what is known of
+     * them is as old as the last step: let a worker look before the next time. */
+    if (status.head - status.tail >= audience->feed->slots)
+        stream_poke(audience->stream);
     if (status.tail != own->tail) {
         own->tail = status.tail;
         own->tail_ns = now_ns;
