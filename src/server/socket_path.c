@@ -2,7 +2,7 @@
 #include "server/socket_path.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,17 +36,21 @@ static int own_folder(const char *path, Error *error) {
     return 0;
 }
 
+static bool is_empty(const char *text) {
+    return !text || !*text;
+}
+
 int socket_path_choose(const char *option, const char *configured, char ret_path[SOCKET_PATH_BYTES],
                        Error *error) {
     const char *environment = getenv("SEQFEED_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
     char path[512];
     int r;
 
-    if (!option && environment && *environment)
+    if (is_empty(option))
         option = environment;
-    if (!option)
+    if (is_empty(option))
         option = configured;
-    if (option)
+    if (!is_empty(option))
         return use(option, ret_path, error);
     if (runtime && runtime[0] == '/' && access(runtime, W_OK | X_OK) == 0) {
         snprintf(path, sizeof path, "%s/seqfeed.sock", runtime);
