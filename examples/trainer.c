@@ -165,7 +165,7 @@ int main(int argc, char **argv) {
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     trainer.options.feed = argv[1];
-    trainer.checkpoint = argc > 2 ? argv[2] : NULL;
+    trainer.checkpoint = argc > 2 && argv[2][0] != '\0' ? argv[2] : NULL;
     read_checkpoint(&trainer);
     r = attach(&trainer);
     for (long epoch = 0; r == 0 && epoch < epochs; epoch++)

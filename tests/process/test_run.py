@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""`seqfeed run`: a daemon for as long as one command runs, whatever ends it."""
+import os
+import pathlib
+import signal
+import subprocess
+
+import harness
+import pytest
+
+
+@pytest.fixture
+def config(tmp_path):
+    dataset = harness.pack(tmp_path / "dataset", harness.CANONICAL)
+    return harness.one_feed(tmp_path / "c.yaml", dataset)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where `run` keeps its things; empty at the end."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def run(config, *command, folder, check=False, **env):
+    return harness.tool("run", config, "--", *command, check=check,
+                        env=harness.environment(TMPDIR=folder, **env))
+
+
+def start(config, *command, folder, **env):
+    return subprocess.Popen([str(harness.TOOL), "run", str(config), "--", *map(str, command)],
+                            env=harness.environment(TMPDIR=folder, **env), text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def children(pid):
+    """Pids by program name."""
+    found = {}
+    for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found[pathlib.Path(f"/proc/{child}/comm").read_text().strip()] = int(child)
+    return found
+
+
+def test_the_command_finds_the_daemon_and_the_folder_is_private(config, folder):
+    ran = run(config, "/bin/sh", "-c", 'stat -c %a "$(dirname "$SEQFEED_SOCKET")"; '
+              f"{harness.TOOL} cat train --json | wc -l", folder=folder)
+    assert ran.returncode == 0
+    assert ran.stdout.split() == ["700", "1"]
+
+
+def test_standard_output_belongs_to_the_command(config, folder):
+    ran = run(config, "/bin/echo", "hello", folder=folder)
+    assert ran.stdout == "hello\n"
+
+
+def test_standard_input_belongs_to_the_command(config, folder):
+    ran = harness.tool("run", config, "--", "/bin/cat", input="words\n",
+                       env=harness.environment(TMPDIR=folder))
+    assert ran.stdout == "words\n"
+
+
+def test_a_wrong_configuration_is_the_daemons_exit_code_and_sentence(config, folder):
+    config.write_text("feeds: {train: {dataset: nowhere}}\n")
+    ran = run(config, "/bin/echo", "hello", folder=folder)
+    assert ran.returncode == 78
+    assert ran.stdout == ""
+    assert "c.yaml:1:" in ran.stderr
+
+
+def test_a_command_that_a_signal_ended(config, folder):
+    ran = run(config, "/bin/sh", "-c", "kill -KILL $$", folder=folder)
+    assert ran.returncode == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize("command, code", [("no-such-program", 127), ("/dev/null", 126)])
+def test_a_command_that_cannot_be_run(config, folder, command, code):
+    ran = run(config, command, folder=folder)
+    assert ran.returncode == code
+    assert command in ran.stderr
+
+
+def test_a_daemon_that_cannot_be_started(config, folder):
+    ran = run(config, "/bin/echo", "hello", folder=folder, SEQFEED_DAEMON="/nowhere/seqfeedd")
+    assert ran.returncode == 127
+    assert "/nowhere/seqfeedd" in ran.stderr and ran.stdout == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_are_passed_to_the_command(config, folder, number):
+    process = start(config, "/bin/sh", "-c",
+                    "trap 'exit 9' TERM INT HUP; echo ready; while :; do sleep 0.05; done",
+                    folder=folder)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    process.communicate(timeout=20 * harness.PATIENCE)
+    assert process.returncode == 9
+
+
+def test_the_daemon_dies_with_a_run_that_was_killed(config, tmp_path):
+    folder = tmp_path / "killed"  # nobody is left to remove what is in it
+    folder.mkdir()
+    process = start(config, "/bin/sh", "-c", "echo ready; exec sleep 1000", folder=folder)
+    assert process.stdout.readline() == "ready\n"
+    found = children(process.pid)
+    process.kill()
+    process.wait()
+    for name, pid in found.items():
+        if name != "seqfeedd":
+            os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    harness.wait_until(lambda: found["seqfeedd"] not in harness.descendants(),
+                       "the daemon is still there")
+
+
+def test_the_death_of_the_daemon_is_said(config, folder):
+    process = start(config, "/bin/sh", "-c", "echo ready; sleep 0.5; exit 5", folder=folder)
+    assert process.stdout.readline() == "ready\n"
+    os.kill(children(process.pid)["seqfeedd"], signal.SIGKILL)
+    said = process.communicate(timeout=20 * harness.PATIENCE)[1]
+    assert process.returncode == 5
+    assert "the daemon has ended before the command" in said
+
+
+@pytest.mark.parametrize("words", [[], ["c.yaml"], ["c.yaml", "--"], ["--what"], ["-x", "c.yaml"]])
+def test_wrong_usage(words):
+    ran = harness.tool("run", *words, check=False)
+    assert ran.returncode == 2
+    assert "seqfeed run" in ran.stderr
