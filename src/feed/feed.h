@@ -86,6 +86,15 @@ FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands
 /* Cursors (docs/formats/plan.md). The text has at most 512 bytes and no spaces. */
 void feed_cursor_format(const Feed *feed, uint64_t seed, uint64_t epoch, uint64_t index,
                         char ret_text[SEQFEED_CURSOR_BYTES]);
+/* What all cursors of a stream have in common, so that the one of each batch costs next to nothing. */
+typedef struct FeedCursorHead {
+    char text[SEQFEED_CURSOR_BYTES];
+    size_t size;
+    uint32_t crc32c;
+} FeedCursorHead;
+void feed_cursor_head(const Feed *feed, uint64_t seed, FeedCursorHead *ret_head);
+void feed_cursor_complete(const FeedCursorHead *head, uint64_t epoch, uint64_t index,
+                          char ret_text[SEQFEED_CURSOR_BYTES]);
 /* -EINVAL: not a cursor; -ESTALE: of another plan (another seed included), the sentence says field
  * by field. Whether the epoch has a batch of that index only counting it can tell: the caller's. */
 MUST_CHECK int feed_cursor_parse(const Feed *feed, uint64_t seed, const char *text,

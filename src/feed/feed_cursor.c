@@ -85,25 +85,62 @@ void feed_plan_text(const Feed *feed, uint64_t seed, char ret_text[SEQFEED_PLAN_
     format_fields(&fields, ret_text, SEQFEED_PLAN_BYTES);
 }
 
-static void format_cursor(const Fields *fields, uint64_t epoch, uint64_t index,
-                          char ret_text[SEQFEED_CURSOR_BYTES]) {
+/* `name` and the number behind `at`; returns where it ends. For each batch of a stream: no printf. */
+static char *append_number(char *at, const char *name, uint64_t number) {
+    char digits[20];
+    int count = 0;
+
+    for (; *name; name++)
+        *at++ = *name;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count > 0)
+        *at++ = digits[--count];
+    return at;
+}
+
+static void head_of_fields(const Fields *fields, FeedCursorHead *ret_head) {
     char plan[SEQFEED_CURSOR_BYTES];
     int size;
 
     format_fields(fields, plan, sizeof plan);
-    size = snprintf(ret_text, SEQFEED_CURSOR_BYTES, "sf1;%s;epoch=%" PRIu64 ";index=%" PRIu64, plan,
-                    epoch, index);
-    assert(size > 0 && size + 13 <= CURSOR_MAX);
-    snprintf(ret_text + size, SEQFEED_CURSOR_BYTES - (size_t)size, ";crc=%08" PRIx32,
-             bytes_crc32c(0, ret_text, (size_t)size));
+    size = snprintf(ret_head->text, sizeof ret_head->text, "sf1;%s", plan);
+    assert(size > 0 && size + 68 <= CURSOR_MAX); /* two numbers and the check sum follow */
+    ret_head->size = (size_t)size;
+    ret_head->crc32c = bytes_crc32c(0, ret_head->text, ret_head->size);
+}
+
+void feed_cursor_head(const Feed *feed, uint64_t seed, FeedCursorHead *ret_head) {
+    Fields fields;
+
+    make_fields(feed, seed, &fields);
+    head_of_fields(&fields, ret_head);
+}
+
+void feed_cursor_complete(const FeedCursorHead *head, uint64_t epoch, uint64_t index,
+                          char ret_text[SEQFEED_CURSOR_BYTES]) {
+    static const char digits[] = "0123456789abcdef";
+    char *numbers = ret_text + head->size, *at;
+    uint32_t crc;
+
+    memcpy(ret_text, head->text, head->size);
+    at = append_number(numbers, ";epoch=", epoch);
+    at = append_number(at, ";index=", index);
+    crc = bytes_crc32c(head->crc32c, numbers, (size_t)(at - numbers));
+    memcpy(at, ";crc=", 5);
+    at += 5;
+    for (int shift = 28; shift >= 0; shift -= 4)
+        *at++ = digits[crc >> shift & 15];
+    *at = '\0';
 }
 
 void feed_cursor_format(const Feed *feed, uint64_t seed, uint64_t epoch, uint64_t index,
                         char ret_text[SEQFEED_CURSOR_BYTES]) {
-    Fields fields;
+    FeedCursorHead head;
 
-    make_fields(feed, seed, &fields);
-    format_cursor(&fields, epoch, index, ret_text);
+    feed_cursor_head(feed, seed, &head);
+    feed_cursor_complete(&head, epoch, index, ret_text);
 }
 
 /* A decimal number without leading zeros. */
@@ -190,6 +227,7 @@ static bool read_fields(Reading *reading, char *text) {
 
 static int judge(const Feed *feed, Reading *reading, const char *text, Error *error) {
     char canonical[SEQFEED_CURSOR_BYTES];
+    FeedCursorHead head;
 
     if (reading->differences.failed)
         return error_set(error, -ENOMEM, "no memory to read a cursor");
@@ -197,7 +235,8 @@ static int judge(const Feed *feed, Reading *reading, const char *text, Error *er
         return error_set(error, -ESTALE, "the cursor is of another plan than feed %s: %s",
                          feed->name, reading->differences.bytes);
     /* One position has one text: fields in order, none twice. */
-    format_cursor(reading->feed, reading->epoch, reading->index, canonical);
+    head_of_fields(reading->feed, &head);
+    feed_cursor_complete(&head, reading->epoch, reading->index, canonical);
     if (strcmp(text, canonical) != 0)
         return refuse(error, "its fields are not in their order");
     return 0;

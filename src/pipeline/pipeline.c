@@ -62,6 +62,7 @@ static int make_workers(Pipeline *pipeline) {
                                   .spin_ns = WORKER_SPIN_NS};
         if (block_decoder_new(&worker->decoder) < 0)
             return -ENOMEM;
+        block_decoder_trust_crc(worker->decoder);
     }
     return 0;
 }

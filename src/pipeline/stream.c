@@ -307,6 +307,7 @@ static int stream_init(Stream *stream, const StreamRequest *request) {
     stream->members = request->members;
     stream->owner = request->owner;
     memcpy(stream->instance, request->instance, sizeof stream->instance);
+    feed_cursor_head(request->feed, request->seed, &stream->cursor);
     stream->ring_count = stream->rings_open = request->ring_count;
     stream->strand_count = stream->plan.strands;
     stream->windows_limit = 2 * strands_served(request->feed, request->world, request->ring_count);

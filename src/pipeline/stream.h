@@ -114,6 +114,7 @@ struct Stream {
     uint64_t start_epoch, start_index;
     uint32_t world, members;
     uint8_t instance[16];
+    FeedCursorHead cursor;
     uint64_t reserved_bytes;
 
     _Atomic uint32_t pokes;      /* the baton: 0 = nobody holds it */

@@ -115,8 +115,8 @@ static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
 
     plan_round_cursor(stream->plan.tail, epoch->plan->epoch, epoch->plan->batch_count, epoch->start,
                       stream->world, job->round, &descriptor.next_epoch, &descriptor.next_index);
-    feed_cursor_format(stream->feed, stream->seed, descriptor.next_epoch, descriptor.next_index,
-                       descriptor.cursor);
+    feed_cursor_complete(&stream->cursor, descriptor.next_epoch, descriptor.next_index,
+                         descriptor.cursor);
     tensor_describe(&stream->feed->tensors, job->rows, job->length, &job->layout,
                     descriptor.tensors);
     ring_writer_publish(ring->writer, &descriptor);
@@ -177,14 +177,15 @@ static void accept_released(Stream *stream, uint32_t index) {
     atomic_store_explicit(&ring->status_tail, writer->tail, memory_order_relaxed);
 }
 
-/* A full ring: half of it released, or a trainer that waits (it rings by itself), wakes us. */
+/* All slots hold published batches: only a release can make work. Half of them released, or a trainer
+ * that waits (it rings by itself), wakes us. While a slot is being filled its completion will. */
 static bool ask_for_wakes(Stream *stream) {
     bool again = false;
 
     for (uint32_t i = 0; i < stream->ring_count; i++) {
         StreamRing *ring = &stream->rings[i];
         RingWriter *writer = ring->writer;
-        bool full = writer->claimed - writer->tail >= writer->slot_count;
+        bool full = writer->head - writer->tail >= writer->slot_count;
         uint64_t wake_at = full && !ring->closed ? writer->tail + (writer->slot_count + 1) / 2 : 0;
 
         if (wake_at == ring->wake_at)

@@ -158,6 +158,11 @@ static bool take_from_cache(Stream *stream, Window *window, uint32_t index) {
 static void read_blocks(Stream *stream, Window *window) {
     const Catalog *catalog = stream->feed->catalog;
 
+    /* Several at a time, so that the fetch thread is woken for several. Buffers that are held are
+     * being read or decoded, or wait for a worker with nothing else to do: they do come back. */
+    if (stream->free_buffer_count < FEED_READS_IN_FLIGHT / 2)
+        return;
+
     for (; window->read_next < window->block_count; window->read_next++) {
         WindowBlock *block = &window->blocks[window->read_next];
         const CatalogBlock *entry = &catalog->blocks[block->block];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "shard/byte_source.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -199,6 +200,7 @@ static void compact(ByteSource *source) {
 
     if (source->begin < left || source->begin == 0)
         return;
+    assert(source->plain.bytes);
     memmove(source->plain.bytes, source->plain.bytes + source->begin, left);
     source->begin = 0;
     source->plain.size = left;
@@ -211,8 +213,10 @@ int byte_source_line(ByteSource *source, char **ret_line, size_t *ret_size, Erro
 
     for (;;) {
         size_t left = source->plain.size - source->begin;
-        if (left > searched)
+        if (left > searched) {
+            assert(source->plain.bytes);
             end = memchr(source->plain.bytes + source->begin + searched, '\n', left - searched);
+        }
         if (end)
             break;
         if (left > BYTE_SOURCE_LINE_MAX)

@@ -11,7 +11,7 @@
 #include "base/bytes.h"
 
 /* The first bytes of what is hashed, so that no other hash of the project can equal it. */
-#define ID_MAGIC "SQF-ID\x01\x00"
+static const uint8_t id_magic[8] = {'S', 'Q', 'F', '-', 'I', 'D', 1, 0};
 
 struct DatasetId {
     XXH3_state_t *state;
@@ -29,7 +29,7 @@ int dataset_id_new(const ShardColumn *columns, uint32_t count, DatasetId **ret_i
         return -ENOMEM;
     }
     (void)XXH3_128bits_reset(id->state);
-    memcpy(head, ID_MAGIC, 8);
+    memcpy(head, id_magic, sizeof id_magic);
     bytes_put_u64(head + 8, count);
     (void)XXH3_128bits_update(id->state, head, sizeof head);
     (void)XXH3_128bits_update(id->state, columns, count * sizeof *columns);

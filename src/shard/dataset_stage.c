@@ -76,7 +76,7 @@ static void remove_flat(const char *path) {
 }
 
 static int look_at_target(DatasetStage *stage, bool force, Error *error) {
-    Listing listing;
+    Listing listing = {0};
     int r = list_directory(stage->path, &listing);
 
     if (r == -ENOENT)
@@ -214,7 +214,7 @@ static int move_up(const DatasetStage *stage, int to_fd) {
 
 static int commit_inside(DatasetStage *stage) {
     CLEANUP(file_close) int to_fd = open(stage->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    Listing listing;
+    Listing listing = {0};
     int r = to_fd < 0 ? -errno : list_directory(stage->path, &listing);
 
     if (r == 0 && listing.files > 0)

@@ -23,7 +23,7 @@ enum { FORMAT_VERSION = 1, TAIL_BYTES = 34, PATH_BYTES_MAX = 255 };
 
 static void free_shards(ManifestShard *shards, uint32_t count) {
     for (uint32_t s = 0; shards && s < count; s++)
-        free(shards[s].path);
+        free((void *)shards[s].path);
     free(shards);
 }
 
@@ -268,7 +268,7 @@ static void take_shards(Fields *fields, const json_t *root, Manifest *manifest) 
         const json_t *object = json_array_get(array, s);
         const char *path = take_string(fields, object, "path");
         ManifestShard shard = {
-            .path = (char *)(uintptr_t)path, /* copied by manifest_add_shard() */
+            .path = path, /* copied by manifest_add_shard() */
             .bytes = take_number(fields, object, "bytes", INT64_MAX),
             .sequences = take_number(fields, object, "sequences", INT64_MAX),
             .tokens = take_number(fields, object, "tokens", INT64_MAX),

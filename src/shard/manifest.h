@@ -15,7 +15,7 @@
 enum { MANIFEST_ID_BYTES = 16, MANIFEST_LABELS_MAX = 1 << 20 };
 
 typedef struct ManifestShard {
-    char *path; /* relative; [A-Za-z0-9._-]+, not beginning with a dot */
+    const char *path; /* relative; [A-Za-z0-9._-]+, not beginning with a dot; the manifest's own */
     uint64_t bytes, sequences, tokens;
     uint32_t blocks, length_max;
     uint8_t content[16];
