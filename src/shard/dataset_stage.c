@@ -191,25 +191,39 @@ int dataset_stage_write(const DatasetStage *stage, const char *name, const void 
     return 0;
 }
 
-/* Move every file of the temporary directory one up; the manifest last. Undone on failure. */
+/* Move every file of the temporary directory one up; the manifest last. */
 static int move_up(const DatasetStage *stage, int to_fd) {
     DIR *directory = opendir(stage->temporary);
     struct dirent *entry;
-    int r = directory ? 0 : -errno;
+    int r = 0;
 
+    if (!directory)
+        return -errno;
     while (r == 0 && (entry = readdir(directory)))
         if (!is_dot(entry->d_name) && strcmp(entry->d_name, MANIFEST_NAME) != 0 &&
             renameat(stage->dir_fd, entry->d_name, to_fd, entry->d_name) < 0)
             r = -errno;
+    closedir(directory);
     if (r == 0 && fsync(to_fd) < 0)
         r = -errno;
     if (r == 0 && renameat(stage->dir_fd, MANIFEST_NAME, to_fd, MANIFEST_NAME) < 0)
         r = -errno;
     if (r == 0 && fsync(to_fd) < 0)
         r = -errno;
-    if (directory)
-        closedir(directory);
     return r;
+}
+
+/* Remove what is a dataset's from a directory that was empty when all began. */
+static void take_back(const char *path) {
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+
+    if (!directory)
+        return;
+    while ((entry = readdir(directory)))
+        if (is_dataset_file(entry->d_name))
+            (void)unlinkat(dirfd(directory), entry->d_name, 0);
+    closedir(directory);
 }
 
 static int commit_inside(DatasetStage *stage) {
@@ -222,15 +236,8 @@ static int commit_inside(DatasetStage *stage) {
     if (r < 0)
         return r;
     r = move_up(stage, to_fd);
-    if (r < 0) {
-        DIR *directory = opendir(stage->path);
-        struct dirent *entry;
-        while (directory && (entry = readdir(directory)))
-            if (is_dataset_file(entry->d_name))
-                (void)unlinkat(to_fd, entry->d_name, 0);
-        if (directory)
-            closedir(directory);
-    }
+    if (r < 0)
+        take_back(stage->path);
     return r;
 }
 

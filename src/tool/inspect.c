@@ -146,7 +146,7 @@ static int print_table(const char *path, const Catalog *catalog, const LengthSum
 
 static int inspect(const char *path, bool json) {
     CLEANUP(catalog_cleanup) Catalog *catalog = NULL;
-    LengthSummary lengths;
+    LengthSummary lengths = {0};
     struct stat status;
     Error error = {0};
     bool is_shard = stat(path, &status) == 0 && S_ISREG(status.st_mode);

@@ -192,6 +192,7 @@ static int settle_tokens(Pack *pack, Error *error) {
 }
 
 static int open_writer(Pack *pack, const ShardColumn *columns, uint32_t count, Error *error) {
+    DatasetWriterOptions options = pack->options;
     size_t bad;
     uint8_t bytes[8];
 
@@ -200,9 +201,9 @@ static int open_writer(Pack *pack, const ShardColumn *columns, uint32_t count, E
                                &bad) != 0)
         return error_set(error, -ERANGE, "--pad-id %lld does not fit the type of the tokens, %s",
                          (long long)pack->options.pad_id, element_name(columns[0].type));
-    pack->options.columns = columns;
-    pack->options.column_count = count;
-    return dataset_writer_new(pack->output, &pack->options, &pack->writer, error);
+    options.columns = columns;
+    options.column_count = count;
+    return dataset_writer_new(pack->output, &options, &pack->writer, error);
 }
 
 static int pack_row(Pack *pack, void *context, Error *error) {

@@ -60,31 +60,31 @@ END_TEST
 START_TEST(floats_are_rounded_to_nearest_even)
 {
     static const struct {
-        ElementType type;
         double value;
+        ElementType type;
         uint16_t bits;
     } known[] = {
-        {ELEMENT_F16, 0.0, 0x0000},
-        {ELEMENT_F16, -0.0, 0x8000},
-        {ELEMENT_F16, 1.0, 0x3C00},
-        {ELEMENT_F16, -2.0, 0xC000},
-        {ELEMENT_F16, 65504.0, 0x7BFF},
-        {ELEMENT_F16, 65519.99, 0x7BFF},
-        {ELEMENT_F16, 6.103515625e-05, 0x0400},          /* smallest normal */
-        {ELEMENT_F16, 5.960464477539063e-08, 0x0001},    /* smallest of all */
-        {ELEMENT_F16, 2.9802322387695312e-08, 0x0000},   /* half of it: a tie, to even */
-        {ELEMENT_F16, 2.980232238769532e-08, 0x0001},    /* just above half */
-        {ELEMENT_F16, 6.1005353927612305e-05, 0x0400},   /* rounds up into the normal ones */
-        {ELEMENT_F16, 1.0 + 1.0 / 2048, 0x3C00},         /* a tie, to even */
-        {ELEMENT_F16, 1.0 + 3.0 / 2048, 0x3C02},         /* a tie, to even */
-        {ELEMENT_F16, 1.0 + 1.0 / 2048 + 1e-12, 0x3C01}, /* double rounding would lose this */
-        {ELEMENT_F16, 0x1.ffep+0 + 0x1p-11, 0x4000},     /* a carry into the exponent */
-        {ELEMENT_BF16, 1.0, 0x3F80},
-        {ELEMENT_BF16, 1.0 + 1.0 / 256, 0x3F80},
-        {ELEMENT_BF16, 1.0 + 1.0 / 256 + 1e-12, 0x3F81},
-        {ELEMENT_BF16, 3.3895313892515355e38, 0x7F7F},
-        {ELEMENT_BF16, 1e-45, 0x0000},
-        {ELEMENT_BF16, 9.183549615799121e-41, 0x0001},
+        {0.0, ELEMENT_F16, 0x0000},
+        {-0.0, ELEMENT_F16, 0x8000},
+        {1.0, ELEMENT_F16, 0x3C00},
+        {-2.0, ELEMENT_F16, 0xC000},
+        {65504.0, ELEMENT_F16, 0x7BFF},
+        {65519.99, ELEMENT_F16, 0x7BFF},
+        {6.103515625e-05, ELEMENT_F16, 0x0400},          /* smallest normal */
+        {5.960464477539063e-08, ELEMENT_F16, 0x0001},    /* smallest of all */
+        {2.9802322387695312e-08, ELEMENT_F16, 0x0000},   /* half of it: a tie, to even */
+        {2.980232238769532e-08, ELEMENT_F16, 0x0001},    /* just above half */
+        {6.1005353927612305e-05, ELEMENT_F16, 0x0400},   /* rounds up into the normal ones */
+        {1.0 + 1.0 / 2048, ELEMENT_F16, 0x3C00},         /* a tie, to even */
+        {1.0 + 3.0 / 2048, ELEMENT_F16, 0x3C02},         /* a tie, to even */
+        {1.0 + 1.0 / 2048 + 1e-12, ELEMENT_F16, 0x3C01}, /* double rounding would lose this */
+        {0x1.ffep+0 + 0x1p-11, ELEMENT_F16, 0x4000},     /* a carry into the exponent */
+        {1.0, ELEMENT_BF16, 0x3F80},
+        {1.0 + 1.0 / 256, ELEMENT_BF16, 0x3F80},
+        {1.0 + 1.0 / 256 + 1e-12, ELEMENT_BF16, 0x3F81},
+        {3.3895313892515355e38, ELEMENT_BF16, 0x7F7F},
+        {1e-45, ELEMENT_BF16, 0x0000},
+        {9.183549615799121e-41, ELEMENT_BF16, 0x0001},
     };
 
     for (size_t i = 0; i < ARRAY_COUNT(known); i++) {
