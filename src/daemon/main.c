@@ -65,8 +65,8 @@ static int complain(const Error *error, int code) {
 static int check(const Settings *settings) {
     Loader loader = {.settings = settings};
     Error error = {0};
-    uint32_t count;
-    Feed **feeds;
+    Feed **feeds = NULL;
+    uint32_t count = 0;
 
     if (load_feeds(&loader, &feeds, &count, &error) < 0)
         return complain(&error, EX_CONFIG);

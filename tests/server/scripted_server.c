@@ -209,3 +209,30 @@ char *client_request(uint32_t what) {
     scripted_settle();
     return text;
 }
+
+void client_expect_welcome(int fd) {
+    Answer answer = client_expect(fd, SEQFEED_MESSAGE_WELCOME, NULL);
+
+    if (answer.descriptors != 2)
+        fail("%u descriptors", answer.descriptors);
+}
+
+void client_expect_nothing(int fd) {
+    client_expect(fd, ANSWER_NONE, NULL);
+}
+
+void client_expect_end(int fd) {
+    client_expect(fd, ANSWER_END, NULL);
+    close(fd);
+}
+
+void attach_set_cursor(SeqfeedAttach *attach, const char *cursor) {
+    memset(attach->cursor, 0, sizeof attach->cursor);
+    strcpy(attach->cursor, cursor);
+    attach->flags |= SEQFEED_ATTACH_HAS_CURSOR;
+}
+
+void client_leave(int fd) {
+    close(fd);
+    scripted_settle();
+}

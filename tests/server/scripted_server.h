@@ -40,7 +40,15 @@ Answer client_receive(int fd);
 /* The next answer is of this type; its sentence (if it is a notice) contains `words`. */
 Answer client_expect(int fd, uint32_t type, const char *words);
 
+/* WELCOME with two descriptors; nothing; the end, after which the client is closed here too. */
+void client_expect_welcome(int fd);
+void client_expect_nothing(int fd);
+void client_expect_end(int fd);
+/* Close and settle. */
+void client_leave(int fd);
+
 SeqfeedAttach attach_message(uint32_t rank, uint32_t local_ranks, uint32_t members);
+void attach_set_cursor(SeqfeedAttach *attach, const char *cursor);
 /* Connect, HELLO, ATTACH, settle. */
 int client_attach(const SeqfeedAttach *attach);
 /* The same, with rank `rank` of a group `sweep` with `seats` local ranks of a world as large. */

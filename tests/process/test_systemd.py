@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""What the daemon and systemd say to each other, with a small systemd of our own."""
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import harness
+import pytest
+import raw_client
+
+
+@pytest.fixture
+def config(tmp_path):
+    dataset = harness.pack(tmp_path / "dataset", harness.random_rows(100, seed=3))
+    return harness.one_feed(tmp_path / "c.yaml", dataset, batch={"size": 8})
+
+
+HELLO = struct.pack("<IIIIII", raw_client.HELLO, 24, raw_client.MAGIC, 1, 1, 0)
+
+
+def has_systemd():
+    ran = subprocess.run([str(harness.DAEMON), "--version"], capture_output=True, text=True, check=False)
+    return "systemd" in ran.stdout.split()
+
+
+# Becomes the daemon with descriptor 3 as systemd would pass it.
+LAUNCHER = ("import os, sys; os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); "
+            "os.execv(sys.argv[1], sys.argv[1:])")
+
+
+class ActivatedDaemon(harness.Daemon):
+    def __init__(self, config, listening):
+        self.listening = listening
+        super().__init__(config, wait=False)
+
+    def start(self, wait=True):
+        words = [word for word in self.command if word not in ("--socket", str(self.socket))]
+
+        def pass_socket():
+            os.dup2(self.listening.fileno(), 3)
+
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen([sys.executable, "-c", LAUNCHER, *words], stdout=log,
+                                            stderr=log, env=self.env, close_fds=False,
+                                            preexec_fn=pass_socket)
+
+
+def test_a_socket_of_systemds_is_used_as_it_is(config, tmp_path):
+    if not has_systemd():
+        pytest.skip("built without libsystemd")
+    folder = pathlib.Path(f"/tmp/seqfeed-test-{os.getpid()}")
+    folder.mkdir()
+    path = folder / "s"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(str(path))
+            listening.listen(16)
+            early = raw_client.Connection(path)  # waits in the backlog
+            early.send(HELLO)
+            for _ in range(2):
+                daemon = ActivatedDaemon(config, listening)
+                try:
+                    if early:
+                        assert early.receive()[0] == raw_client.HELLO_REPLY
+                        early.close()
+                        early = None
+                    with raw_client.Trainer(path, "train") as trainer:
+                        trainer.next()
+                    inode = path.stat().st_ino
+                    daemon.process.send_signal(signal.SIGTERM)
+                    assert daemon.process.wait(10 * harness.PATIENCE) == 0, daemon.log
+                    assert path.stat().st_ino == inode
+                    assert os.listdir(folder) == ["s"]
+                finally:
+                    daemon.remove()
+    finally:
+        path.unlink()
+        folder.rmdir()
+
+
+def test_systemd_is_told_when_it_is_ready_alive_and_stopping(config, tmp_path):
+    if not has_systemd():
+        pytest.skip("built without libsystemd")
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(10 * harness.PATIENCE)
+        with harness.Daemon(config, NOTIFY_SOCKET=path, WATCHDOG_USEC=200000) as daemon:
+            said = manager.recv(4096).decode()
+            assert said.splitlines()[0] == "READY=1"
+            assert [manager.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            daemon.process.send_signal(signal.SIGSTOP)
+            time.sleep(0.1)
+            manager.settimeout(0.4)
+            with pytest.raises(TimeoutError):
+                for _ in range(100):
+                    manager.recv(4096)
+            daemon.process.send_signal(signal.SIGCONT)
+            manager.settimeout(10 * harness.PATIENCE)
+            assert manager.recv(4096) == b"WATCHDOG=1"
+            daemon.stop()
+            manager.settimeout(1)
+            left = []
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    left.append(manager.recv(4096))
+            assert b"STOPPING=1" in left
