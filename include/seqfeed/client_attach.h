@@ -25,7 +25,7 @@ static inline int seqfeed_private_copy_name(char *to, size_t size, const char *f
     if (strlen(from) >= size)
         return seqfeed_private_fail(error, -EINVAL, "%s is longer than %lu bytes", what,
                                     (unsigned long)(size - 1));
-    memcpy(to, from, strlen(from));
+    memcpy(to, from, strlen(from) + 1);
     return 0;
 }
 
@@ -105,7 +105,7 @@ static inline int seqfeed_private_answer(Seqfeed *feed, const SeqfeedPrivateAtta
             !seqfeed_private_is_notice(ret_message, SEQFEED_MESSAGE_CLOSING))
             return 0;
         r = seqfeed_private_outside_code(ret_message->body.notice.code);
-        seqfeed_private_fail(attach->error, r, "%s", ret_message->body.notice.text);
+        seqfeed_private_tell(attach->error, r, "%s", ret_message->body.notice.text);
         seqfeed_private_message_close(ret_message);
         return r;
     }
@@ -221,7 +221,7 @@ static inline int seqfeed_private_map(Seqfeed *feed, const SeqfeedPrivateAttach 
                                     "the daemon's memory is not sealed as it must be");
     memory = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, message->descriptors[0], 0);
     if (memory == MAP_FAILED)
-        return seqfeed_private_fail(attach->error, -errno, "cannot map the ring: %s",
+        return seqfeed_private_fail(attach->error, -ENOMEM, "cannot map the ring: %s",
                                     strerror(errno));
     feed->memory = (const uint8_t *)memory;
     feed->memory_bytes = bytes;
@@ -229,7 +229,7 @@ static inline int seqfeed_private_map(Seqfeed *feed, const SeqfeedPrivateAttach 
     memory = mmap(NULL, sizeof(SeqfeedAck), PROT_READ | PROT_WRITE, MAP_SHARED,
                   message->descriptors[1], 0);
     if (memory == MAP_FAILED)
-        return seqfeed_private_fail(attach->error, -errno, "cannot map the acknowledge page: %s",
+        return seqfeed_private_fail(attach->error, -ENOMEM, "cannot map the acknowledge page: %s",
                                     strerror(errno));
     feed->ack = (SeqfeedAck *)memory;
     return 0;
@@ -318,11 +318,8 @@ SEQFEED_API int seqfeed_attach(Seqfeed **ret_feed, const SeqfeedOptions *options
     if (r < 0)
         return r;
     feed = (Seqfeed *)calloc(1, sizeof *feed);
-    if (!feed) {
-        /* A constant, so that compilers see that 0 always comes with *ret_feed. */
-        (void)seqfeed_private_fail(error, -ENOMEM, "not enough memory");
-        return -ENOMEM;
-    }
+    if (!feed)
+        return seqfeed_private_fail(error, -ENOMEM, "not enough memory");
     seqfeed_private_mark_process(feed);
     feed->socket = seqfeed_private_connect(options->socket, timeout_ns, error);
     r = feed->socket < 0 ? feed->socket : seqfeed_private_take_seat(feed, &attach);
@@ -340,7 +337,7 @@ SEQFEED_API void seqfeed_detach(Seqfeed *feed) {
     if (feed->ack)
         (void)munmap(feed->ack, sizeof *feed->ack);
     if (feed->memory)
-        (void)munmap((void *)(uintptr_t)feed->memory, (size_t)feed->memory_bytes);
+        (void)munmap((void *)feed->memory, (size_t)feed->memory_bytes);
     if (feed->fork_page)
         (void)munmap(feed->fork_page, SEQFEED_PAGE);
     /* In a forked child this closes a copy: the parent's connection stays. */

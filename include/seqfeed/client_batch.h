@@ -365,7 +365,7 @@ SEQFEED_API int seqfeed_next(Seqfeed *feed, SeqfeedBatch *ret_batch, int64_t tim
 }
 
 SEQFEED_API int64_t seqfeed_length(const Seqfeed *feed) {
-    Seqfeed *waiting = (Seqfeed *)(uintptr_t)feed;
+    Seqfeed *waiting = (Seqfeed *)feed;
     SeqfeedBatch first;
     int r;
 

@@ -109,19 +109,23 @@ static inline int seqfeed_private_is_forked(const Seqfeed *feed) {
                            : feed->pid != (int64_t)getpid();
 }
 
-/* Stores the sentence, returns `code`. */
-__attribute__((format(printf, 3, 4))) static inline int
-seqfeed_private_fail(SeqfeedError *error, int code, const char *format, ...) {
+/* Stores the sentence. */
+__attribute__((format(printf, 3, 4))) static inline void
+seqfeed_private_tell(SeqfeedError *error, int code, const char *format, ...) {
     va_list arguments;
 
     if (!error)
-        return code;
+        return;
     error->code = code;
     va_start(arguments, format);
     vsnprintf(error->text, sizeof error->text, format, arguments);
     va_end(arguments);
-    return code;
 }
+
+/* The same, and its value is `code` (a variable or a constant): compilers see through a macro that
+ * whoever fails returns no 0, which they cannot see through a function like printf. */
+#define seqfeed_private_fail(error, code, ...) \
+    (seqfeed_private_tell((error), (code), __VA_ARGS__), (code))
 
 /* A sentence of the daemon, or about it, for the person at the terminal. Bytes that could drive the
  * terminal are replaced. */

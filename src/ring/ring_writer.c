@@ -254,14 +254,14 @@ int ring_writer_join(RingWriter *writer, uint64_t *ret_first) {
     return (int)number;
 }
 
-void ring_writer_leave(RingWriter *writer, uint32_t number) {
-    RingMember *member = &writer->members[number];
+void ring_writer_leave(RingWriter *writer, uint32_t member) {
+    RingMember *left = &writer->members[member];
 
-    assert(number < RING_MEMBERS_MAX && member->used);
+    assert(member < RING_MEMBERS_MAX && left->used);
 
-    (void)munmap(member->ack, sizeof *member->ack);
-    file_close(&member->ack_fd);
-    *member = (RingMember){.ack_fd = FILE_NONE};
+    (void)munmap(left->ack, sizeof *left->ack);
+    file_close(&left->ack_fd);
+    *left = (RingMember){.ack_fd = FILE_NONE};
     writer->member_count--;
 }
 

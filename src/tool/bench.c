@@ -50,8 +50,11 @@ static int64_t sum_u64(const uint64_t *values, uint64_t count) {
 /* All bytes of a tensor, as whole numbers of its width: what counts is that they are read. */
 static int64_t sum_tensor(const SeqfeedTensor *tensor) {
     uint32_t bytes = seqfeed_dtype_bytes(tensor->dtype);
-    uint64_t count = tensor->size_bytes / bytes;
+    uint64_t count;
 
+    if (bytes == 0)
+        return 0;
+    count = tensor->size_bytes / bytes;
     return bytes == 1   ? sum_u8(tensor->data, count)
            : bytes == 2 ? sum_u16(tensor->data, count)
            : bytes == 4 ? sum_u32(tensor->data, count)

@@ -137,9 +137,8 @@ static void run_remove_folder(Run *run) {
 
 /* In the new process: become the daemon. Never returns. */
 static void run_become_daemon(const Run *run, pid_t parent) {
-    char *const arguments[] = {(char *)(uintptr_t)run->daemon_path, (char *)(uintptr_t) "--config",
-                               (char *)(uintptr_t)run->config,      (char *)(uintptr_t) "--socket",
-                               (char *)(uintptr_t)run->socket,      NULL};
+    const char *const arguments[] = {run->daemon_path, "--config",  run->config,
+                                     "--socket",       run->socket, NULL};
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -153,7 +152,7 @@ static void run_become_daemon(const Run *run, pid_t parent) {
     (void)unsetenv("NOTIFY_SOCKET");
     (void)unsetenv("LISTEN_FDS");
     (void)sigprocmask(SIG_SETMASK, &run->inherited, NULL);
-    execvp(run->daemon_path, arguments);
+    execvp(run->daemon_path, (char *const *)arguments);
     fprintf(stderr, "seqfeed run: cannot start %s: %s\n", run->daemon_path, strerror(errno));
     _exit(errno == ENOENT ? RUN_NOT_FOUND : RUN_NOT_EXECUTABLE);
 }
