@@ -108,7 +108,8 @@ SEQFEED_API int seqfeed_attach(Seqfeed **ret_feed, const SeqfeedOptions *options
                                SeqfeedError *error);
 
 /* Take the next batch of this rank. Waits at most `timeout_ns` (0: only look; negative: for ever);
- * says so on standard error after 5 s and then each minute.
+ * says so on standard error after 5 s and then each minute. Signals do not end the wait: who wants
+ * to look at a flag that a handler sets calls again with short time-outs.
  * Returns 0 and fills *ret_batch, which must go back with seqfeed_release(); or
  *   SEQFEED_END_OF_EPOCH  the epoch is over for this rank; the next call starts the next one
  *   SEQFEED_DRAINED       nothing follows
