@@ -2,6 +2,7 @@
 """A trainer in plain Python, written from docs/formats/protocol.md and ring.md alone. It shares no
 code with the C client, and does what no proper client would when a test asks for that."""
 import array
+import contextlib
 import errno
 import mmap
 import os
@@ -187,7 +188,8 @@ class Trainer:
         self.ack_words[0] = self.released
         wake_at = int(self.words[WAKE_AT // 8])
         if before < wake_at <= self.released:
-            self.connection.send(b"\1")
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have died
+                self.connection.send(b"\1")
 
     def close(self):
         self.connection.close()
