@@ -84,9 +84,8 @@ typedef enum PipelineEventKind {
                               running stream's rings are already in state FAILED */
     PIPELINE_EVENT_JOINED, /* `token`: member `member` of `ring` from `first` on; code < 0: refused
                             */
-    PIPELINE_EVENT_VIOLATION, /* member `member` of `ring` wrote what it must not. It has left the
-                                 ring already (no stream_leave(): its number may be another's by
-                                 then); disconnect it */
+    PIPELINE_EVENT_VIOLATION, /* member `member` of `ring` wrote what it must not and takes no part
+                                 any more: disconnect it, and say stream_leave() as for any other */
     PIPELINE_EVENT_CLOSED     /* last member left; nothing is in flight any more */
 } PipelineEventKind;
 

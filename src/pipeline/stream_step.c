@@ -54,18 +54,29 @@ static void command_join(Stream *stream, const StreamCommand *command) {
     stream_event(stream, &event);
 }
 
-static void command_leave(Stream *stream, const StreamCommand *command) {
-    StreamRing *ring = &stream->rings[command->ring];
+/* The ring has one member less. */
+static void member_is_gone(Stream *stream, uint32_t index, uint32_t member) {
+    StreamRing *ring = &stream->rings[index];
 
-    if (!ring->writer || !ring->writer->members[command->member].used)
-        return;
-    ring_writer_leave(ring->writer, command->member);
-    atomic_store(&ring->status_released[command->member], UINT64_MAX);
+    atomic_store(&ring->status_released[member], UINT64_MAX);
     if (ring->writer->member_count > 0 || ring->closed)
         return;
     ring->closed = true;
     if (--stream->rings_open == 0)
         stream->closing_asked = true;
+}
+
+static void command_leave(Stream *stream, const StreamCommand *command) {
+    const StreamRing *ring = &stream->rings[command->ring];
+    const RingMember *member;
+
+    if (!ring->writer)
+        return;
+    member = &ring->writer->members[command->member];
+    if (!member->used && !member->expelled)
+        return;
+    ring_writer_leave(ring->writer, command->member);
+    member_is_gone(stream, command->ring, command->member);
 }
 
 static void set_all_states(Stream *stream, uint32_t state, int code, const char *text) {
@@ -157,9 +168,9 @@ static void accept_released(Stream *stream, uint32_t index) {
     while ((violator = ring_writer_accept(writer)) >= 0) {
         PipelineEvent event = {
             .kind = PIPELINE_EVENT_VIOLATION, .ring = index, .member = (uint32_t)violator};
-        StreamCommand leave = {.ring = index, .member = (uint32_t)violator};
 
-        command_leave(stream, &leave);
+        ring_writer_expel(writer, (uint32_t)violator);
+        member_is_gone(stream, index, (uint32_t)violator);
         stream_event(stream, &event);
     }
     for (uint32_t m = 0, seen = 0; seen < writer->member_count; m++) {
@@ -177,8 +188,9 @@ static void accept_released(Stream *stream, uint32_t index) {
     atomic_store_explicit(&ring->status_tail, writer->tail, memory_order_relaxed);
 }
 
-/* All slots hold published batches: only a release can make work. Half of them released, or a trainer
- * that waits (it rings by itself), wakes us. While a slot is being filled its completion will. */
+/* All slots hold published batches: only a release can make work. Half of them released, or a
+ * trainer that waits (it rings by itself), wakes us. While a slot is being filled its completion
+ * will. */
 static bool ask_for_wakes(Stream *stream) {
     bool again = false;
 

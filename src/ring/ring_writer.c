@@ -238,7 +238,8 @@ int ring_writer_join(RingWriter *writer, uint64_t *ret_first) {
     uint32_t number = 0;
     int r;
 
-    while (number < RING_MEMBERS_MAX && writer->members[number].used)
+    while (number < RING_MEMBERS_MAX &&
+           (writer->members[number].used || writer->members[number].expelled))
         number++;
     if (number == RING_MEMBERS_MAX)
         return -ENOSPC;
@@ -257,12 +258,21 @@ int ring_writer_join(RingWriter *writer, uint64_t *ret_first) {
 void ring_writer_leave(RingWriter *writer, uint32_t member) {
     RingMember *left = &writer->members[member];
 
-    assert(member < RING_MEMBERS_MAX && left->used);
+    assert(member < RING_MEMBERS_MAX && (left->used || left->expelled));
 
+    if (left->expelled) {
+        left->expelled = false;
+        return;
+    }
     (void)munmap(left->ack, sizeof *left->ack);
     file_close(&left->ack_fd);
     *left = (RingMember){.ack_fd = FILE_NONE};
     writer->member_count--;
+}
+
+void ring_writer_expel(RingWriter *writer, uint32_t member) {
+    ring_writer_leave(writer, member);
+    writer->members[member].expelled = true;
 }
 
 int ring_writer_accept(RingWriter *writer) {

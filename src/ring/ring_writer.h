@@ -18,7 +18,9 @@ enum { RING_MEMBERS_MAX = 256 };
 
 typedef struct RingMember {
     bool used;
-    int ack_fd;        /* closed by the writer when the member leaves */
+    bool expelled; /* no member any more, but its number is not given out until ring_writer_leave()
+                    */
+    int ack_fd;    /* closed by the writer when the member leaves */
     SeqfeedAck *ack;   /* mapped */
     uint64_t released; /* last accepted value */
 } RingMember;
@@ -59,6 +61,9 @@ void ring_writer_destroy(RingWriter *writer); /* accepts NULL; closes and unmaps
  * stays the writer's to close. Returns the member's number or -ENOSPC, -ENOMEM, -EMFILE… */
 int ring_writer_join(RingWriter *writer, uint64_t *ret_first);
 void ring_writer_leave(RingWriter *writer, uint32_t member);
+/* The same for a member that broke the rules, while who seated it does not know yet: a new member
+ * must not get its number, or the leave that is still to come would throw that one out. */
+void ring_writer_expel(RingWriter *writer, uint32_t member);
 
 /* Load every member's `released` once and move the tail. Returns -1, or the number of a member
  * whose value was out of range (it is the caller's to disconnect; its value was not used). Without

@@ -51,6 +51,23 @@ static const SeqfeedDescriptor *descriptor_of(const RingWriter *writer, uint64_t
            sequence % writer->slot_count;
 }
 
+/* Who was expelled may still be said to have left; a newcomer must not be meant by that. */
+START_TEST(the_number_of_an_expelled_member_is_kept_until_it_is_said_to_have_left)
+{
+    RingWriter *writer = new_ring(4);
+    uint32_t liar = join(writer, 0);
+    uint64_t first;
+
+    ring_writer_expel(writer, liar);
+    ck_assert_uint_eq(writer->member_count, 0);
+    ck_assert_int_ne(ring_writer_join(writer, &first), (int)liar);
+    ring_writer_leave(writer, liar);
+    ck_assert_uint_eq(writer->member_count, 1);
+    ck_assert_int_eq(ring_writer_join(writer, &first), (int)liar);
+    ring_writer_destroy(writer);
+}
+END_TEST
+
 START_TEST(the_header_describes_the_memory)
 {
     RingWriter *writer = new_ring(3);
@@ -318,5 +335,6 @@ CHECK_MAIN("ring_writer", the_header_describes_the_memory, sizes_that_cannot_be_
            the_slots_of_a_member_that_left_are_free_in_the_next_step,
            without_members_the_tail_stays, a_ring_has_room_for_as_many_members_as_it_says,
            released_values_out_of_range_name_the_member,
+           the_number_of_an_expelled_member_is_kept_until_it_is_said_to_have_left,
            a_hole_punched_into_the_ack_page_is_a_violation, a_state_comes_with_its_reason,
            a_publish_wakes_who_wants_it_and_takes_the_wish_back)
