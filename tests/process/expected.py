@@ -80,7 +80,7 @@ class Expected:
         if "label" in self.blocks[0].values:
             labels = [int(self.blocks[unit.block].values["label"][unit.sequence])
                       for unit in batch.units]
-            found["labels"] = numpy.array(labels + [0] * (len(rows) - len(labels)), numpy.int64)
+            found["labels"] = numpy.array(labels + [-100] * (len(rows) - len(labels)), numpy.int64)
         found["lengths"] = numpy.array([len(row) for row in rows], numpy.int64)
         return found
 
