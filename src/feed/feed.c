@@ -98,7 +98,7 @@ int feed_open(const Settings *settings, const SettingsFeed *feed_settings, Feed 
     if (r == 0)
         r = feed_check_tensors(feed, &source, error);
     if (r == 0)
-        r = feed_count_units(feed, error);
+        r = feed_count_pieces(feed, error);
     if (r < 0)
         return r;
     r = feed_bound_windows(feed);
@@ -130,14 +130,18 @@ void feed_unref(Feed *feed) {
         feed_epoch_unref(feed, feed->epochs[i]);
     pthread_mutex_destroy(&feed->lock);
     catalog_free(feed->catalog);
-    free(feed->block_units);
+    free(feed->block_pieces);
+    free(feed->boundaries);
+    free(feed->batch_text);
     free(feed->allow_users);
     free(feed->allow_groups);
     free(feed);
 }
 
 uint32_t feed_padded_length(const Feed *feed, uint32_t longest) {
-    return (uint32_t)align_up(feed->pad_to ? feed->pad_to : longest, feed->pad_multiple_of);
+    uint32_t length = feed->pad_to ? feed->pad_to : plan_shape_length(&feed->plan, longest);
+
+    return (uint32_t)align_up(length, feed->pad_multiple_of);
 }
 
 PlanSpec feed_plan_spec(const Feed *feed, uint64_t seed) {

@@ -44,10 +44,13 @@ typedef struct Feed {
      * block_buffer_bytes for each, and beside them the own memory of blocks that need more. */
     uint64_t window_bytes_max;
     uint32_t window_blocks_max;
-    uint64_t window_sequences_max, window_units_max;
+    uint64_t window_sequences_max, window_pieces_max, window_batches_max;
     uint64_t block_buffer_bytes; /* what a decoded block of ordinary size takes; whole pages */
-    uint32_t *block_units; /* [blocks.count], the same in every epoch; NULL: all their sequences */
-    PlanTally tally;       /* of an epoch, when block_units was counted */
+    uint32_t *block_pieces; /* [blocks.count], the same in every epoch; NULL: all their sequences */
+    PlanTally tally;        /* of an epoch, when block_pieces was counted */
+    uint32_t *boundaries;   /* policy bucket: what plan.boundaries points to */
+    char *batch_text;       /* the cursor's field `batch` in full */
+    uint32_t threads;       /* that may count an epoch together */
     uint32_t references;   /* atomic */
     pthread_mutex_t lock;
     FeedEpoch *epochs[FEED_EPOCHS_KEPT]; /* most recently used first */
@@ -63,15 +66,15 @@ MUST_CHECK int feed_open(const Settings *settings, const SettingsFeed *feed_sett
 Feed *feed_ref(Feed *feed);
 void feed_unref(Feed *feed); /* accepts NULL */
 
-/* The padded length of a batch whose longest row has `longest` tokens: pad.to or longest, rounded
- * up. */
+/* The padded length of a batch whose longest row has `longest` tokens: pad.to, or what the policy
+ * makes of the longest, rounded up. */
 uint32_t feed_padded_length(const Feed *feed, uint32_t longest);
 
 /* The plan spec of a stream with this seed. */
 PlanSpec feed_plan_spec(const Feed *feed, uint64_t seed);
 
-/* The counted plan of an epoch. Linear in the number of blocks: for workers and tools. -ENODATA and
- * a sentence when a strand has no batch. The caller gives it back with feed_epoch_unref(). */
+/* The counted plan of an epoch. Linear in the number of blocks, or, with policies other than fixed,
+ * of sequences: for workers and tools. -ENODATA and a sentence when a strand has no batch. The caller gives it back with feed_epoch_unref(). */
 MUST_CHECK int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpoch **ret_epoch,
                               Error *error);
 void feed_epoch_unref(Feed *feed, FeedEpoch *epoch); /* accepts NULL */

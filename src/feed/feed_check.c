@@ -5,7 +5,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arithmetic.h"
 #include "base/text.h"
@@ -18,6 +20,12 @@ static void free_memory(void *pointer) {
     free(*(void **)pointer);
 }
 
+static uint32_t online_cpus(void) {
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : MAX((uint32_t)CPU_COUNT(&set), 1u);
+}
+
 static uint32_t settle_window(const Catalog *catalog, uint32_t configured) {
     if (configured)
         return configured;
@@ -28,6 +36,8 @@ static uint32_t settle_window(const Catalog *catalog, uint32_t configured) {
 static uint32_t settle_length_max(const Catalog *catalog, const SettingsFeed *settings) {
     if (settings->length_max)
         return settings->length_max;
+    if (settings->policy == SETTINGS_POLICY_PACK)
+        return settings->length;
     return settings->pad_to ? settings->pad_to : MAX(catalog->length_max, 1u);
 }
 
@@ -36,6 +46,8 @@ static_assert((int)SETTINGS_LAST_PAD == PLAN_LAST_PAD, "converted by value");
 static_assert((int)SETTINGS_TAIL_DROP == PLAN_TAIL_DROP, "converted by value");
 static_assert((int)SETTINGS_OVERFLOW_DROP == PLAN_OVERFLOW_DROP, "converted by value");
 static_assert((int)SETTINGS_EMPTY_DROP == PLAN_EMPTY_DROP, "converted by value");
+static_assert((int)SETTINGS_POLICY_PACK == PLAN_POLICY_PACK, "converted by value");
+static_assert((int)SETTINGS_BOUNDARIES_MAX <= PLAN_BOUNDARIES_MAX, "all that are listed fit");
 
 /* How many sequences are longer than length.max; only blocks that have one are read. */
 static int count_longer(const Feed *feed, uint64_t *ret_count, Error *error) {
@@ -61,9 +73,19 @@ static int count_longer(const Feed *feed, uint64_t *ret_count, Error *error) {
     return 0;
 }
 
+/* The key that length.max comes from, and where it stands. */
+static const char *length_key(const SettingsFeed *settings, SettingsPlace *ret_place) {
+    bool is_packed = settings->policy == SETTINGS_POLICY_PACK;
+
+    *ret_place = settings->length_max ? settings->length_max_place
+                 : is_packed          ? settings->length_place
+                                      : settings->pad_to_place;
+    return settings->length_max ? "length.max" : is_packed ? "batch.length" : "pad.to";
+}
+
 static int check_overflow(const Feed *feed, const FeedSource *source, Error *error) {
-    const SettingsFeed *settings = source->feed;
-    bool from_pad = settings->length_max == 0;
+    SettingsPlace place;
+    const char *key = length_key(source->feed, &place);
     uint64_t longer = 0;
     int r;
 
@@ -74,30 +96,93 @@ static int check_overflow(const Feed *feed, const FeedSource *source, Error *err
     if (r < 0)
         return r;
     return feed_error(
-        source, error, from_pad ? settings->pad_to_place : settings->length_max_place,
-        from_pad ? "pad.to" : "length.max",
+        source, error, place, key,
         "%" PRIu64 " of %" PRIu64 " sequences are longer than %" PRIu32 " (longest %" PRIu32
         "): set length.overflow to truncate_right, truncate_left, split or drop, or raise %s",
-        longer, feed->catalog->sequences, feed->plan.length_max, feed->catalog->length_max,
-        from_pad ? "pad.to" : "length.max");
+        longer, feed->catalog->sequences, feed->plan.length_max, feed->catalog->length_max, key);
+}
+
+/* A batch of tokens must hold `multiple_of` of the longest rows: else no batch could. */
+static int check_tokens(const Feed *feed, const FeedSource *source, Error *error) {
+    const PlanSpec *plan = &feed->plan;
+    uint64_t places = plan_row_places(plan, feed_longest_piece(feed)) * plan->multiple_of;
+
+    if (plan->policy != PLAN_POLICY_TOKENS || places <= plan->tokens)
+        return 0;
+    return feed_error(source, error, source->feed->tokens_place, "batch.tokens",
+                      "is %" PRIu32 ", but %" PRIu32 " row%s of %" PRIu64 " places %s %" PRIu64
+                      ": raise it, or lower length.max%s",
+                      plan->tokens, plan->multiple_of, plan->multiple_of == 1 ? "" : "s",
+                      places / plan->multiple_of, plan->multiple_of == 1 ? "has" : "have", places,
+                      plan->multiple_of == 1 ? "" : " or batch.multiple_of");
+}
+
+/* The cursor's field `batch` (docs/formats/plan.md section 8), in full. */
+static int write_batch_text(Feed *feed, const FeedSource *source) {
+    static const char *const last[] = {"keep", "drop", "pad"};
+    static const char *const tail[] = {"repeat", "drop"};
+    const PlanSpec *plan = &feed->plan;
+    CLEANUP(free_memory) char *boundaries = feed_boundary_text(source);
+    CLEANUP(text_deinit) Text text = {0};
+
+    if (!boundaries)
+        return -ENOMEM;
+    if (plan->policy == PLAN_POLICY_FIXED)
+        text_add(&text, "fixed/%" PRIu32, plan->size);
+    else if (plan->policy == PLAN_POLICY_BUCKET)
+        text_add(&text, "bucket/%" PRIu32 "/%s/%s", plan->size, boundaries,
+                 plan->shape_bucket ? "bucket" : "longest");
+    else if (plan->policy == PLAN_POLICY_TOKENS)
+        text_add(&text, "tokens/%" PRIu32 "/%" PRIu32, plan->tokens, plan->multiple_of);
+    else
+        text_add(&text, "pack/%" PRIu32 "/%" PRIu32 "/%" PRIu32 "/%" PRIu32, plan->size,
+                 plan->length, plan->pool, plan->group);
+    text_add(&text, "/%s/%s", last[plan->last], tail[plan->tail]);
+    feed->batch_text = text.failed ? NULL : strdup(text.bytes);
+    return feed->batch_text ? 0 : -ENOMEM;
+}
+
+/* What belongs to one policy. */
+static int check_policy(Feed *feed, const FeedSource *source, Error *error) {
+    int r = 0;
+
+    if (feed->plan.policy == PLAN_POLICY_BUCKET)
+        r = feed_settle_boundaries(feed, source, error);
+    if (r == 0)
+        r = check_tokens(feed, source, error);
+    if (r < 0)
+        return r;
+    return write_batch_text(feed, source) < 0
+               ? error_set(error, -ENOMEM, "no memory to open feed %s", feed->name)
+               : 0;
 }
 
 int feed_check_plan(Feed *feed, const FeedSource *source, Error *error) {
     const SettingsFeed *settings = source->feed;
+    int r;
 
     feed->plan = (PlanSpec){
         .shuffle = settings->shuffle,
         .seed = settings->seed,
         .window = settle_window(feed->catalog, settings->window),
         .strands = settings->strands,
-        .policy = PLAN_POLICY_FIXED,
+        .policy = (PlanPolicy)settings->policy,
         .size = settings->size,
+        .shape_bucket = settings->shape_bucket,
+        .tokens = settings->tokens,
+        .multiple_of = settings->multiple_of,
+        .length = settings->length,
+        .pool = settings->pool,
+        .group = settings->group,
         .last = (PlanLast)settings->last,
         .tail = (PlanTail)settings->tail,
         .length_max = settle_length_max(feed->catalog, settings),
         .overflow = (PlanOverflow)settings->overflow,
         .empty = (PlanEmpty)settings->empty,
+        .pad_to = settings->pad_to,
+        .pad_multiple_of = settings->pad_multiple_of,
     };
+    feed->threads = source->settings->threads ? source->settings->threads : online_cpus();
     feed->pad_to = settings->pad_to;
     feed->pad_multiple_of = settings->pad_multiple_of;
     feed->pad_value = settings->has_pad_value     ? settings->pad_value
@@ -105,31 +190,21 @@ int feed_check_plan(Feed *feed, const FeedSource *source, Error *error) {
                                                   : 0;
     /* settings/ has refused it: such rows would be written beyond their slot. */
     assert(!settings->pad_to || feed->plan.length_max <= settings->pad_to);
-    return check_overflow(feed, source, error);
+    r = check_overflow(feed, source, error);
+    return r < 0 ? r : check_policy(feed, source, error);
 }
 
-static void add_tally(PlanTally *sum, const PlanTally *more) {
-    sum->units += more->units;
-    sum->sequences_in += more->sequences_in;
-    sum->tokens_in += more->tokens_in;
-    sum->sequences_dropped += more->sequences_dropped;
-    sum->tokens_dropped += more->tokens_dropped;
-    sum->sequences_truncated += more->sequences_truncated;
-    sum->tokens_truncated += more->tokens_truncated;
-    sum->sequences_split += more->sequences_split;
-}
-
-/* A sequence's units do not depend on its neighbours, so a block's number of units is the same in
+/* A sequence's pieces do not depend on its neighbours, so a block's number of them is the same in
  * every epoch: lengths are read for counting once, here, and never again. */
-int feed_count_units(Feed *feed, Error *error) {
+int feed_count_pieces(Feed *feed, Error *error) {
     const Catalog *catalog = feed->catalog;
     CLEANUP(free_memory) uint32_t *lengths = NULL;
 
     if (!plan_needs_lengths(&feed->plan, catalog->length_min, catalog->length_max))
         return 0;
     lengths = malloc((catalog->block_sequences_max + (size_t)1) * sizeof *lengths);
-    feed->block_units = malloc((catalog->block_count + (size_t)1) * sizeof *feed->block_units);
-    if (!lengths || !feed->block_units)
+    feed->block_pieces = malloc((catalog->block_count + (size_t)1) * sizeof *feed->block_pieces);
+    if (!lengths || !feed->block_pieces)
         return error_set(error, -ENOMEM, "no memory to count feed %s", feed->name);
     for (uint32_t b = 0; b < catalog->block_count; b++) {
         PlanTally tally;
@@ -137,12 +212,12 @@ int feed_count_units(Feed *feed, Error *error) {
 
         if (r < 0)
             return r;
-        plan_count_window(&feed->plan, lengths, catalog->block_sequences[b], &tally);
-        if (tally.units > UINT32_MAX)
+        plan_count_pieces(&feed->plan, lengths, catalog->block_sequences[b], &tally);
+        if (tally.pieces > UINT32_MAX)
             return error_set(error, -EOVERFLOW, "%s: block %u splits into 2^32 rows or more",
                              catalog->path, b);
-        feed->block_units[b] = (uint32_t)tally.units;
-        add_tally(&feed->tally, &tally);
+        feed->block_pieces[b] = (uint32_t)tally.pieces;
+        plan_tally_add(&feed->tally, &tally);
     }
     return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Cursors, as docs/formats/plan.md section 8 has them. No value of policy fixed is longer than 64
- * bytes, so none is replaced by its hash. */
+/* Cursors, as docs/formats/plan.md section 8 has them. Only `batch` can be longer than 64 bytes (by a
+ * list of boundaries) and then stands as its hash; a refusal shows the feed's side in full. */
 #include "feed/feed.h"
 
 #include <assert.h>
@@ -9,6 +9,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "base/bytes.h"
 #include "base/text.h"
@@ -30,6 +33,7 @@ static const char *const field_names[FIELD_COUNT] = {"data",   "order", "batch",
 
 /* The feed's side. */
 typedef struct Fields {
+    const char *batch; /* in full */
     char value[FIELD_COUNT][VALUE_MAX + 1];
 } Fields;
 
@@ -46,21 +50,23 @@ static void write_field(Fields *fields, Field field, const char *format, ...) {
 }
 
 static void make_fields(const Feed *feed, uint64_t seed, Fields *ret_fields) {
-    static const char *const last[] = {"keep", "drop", "pad"};
-    static const char *const tail[] = {"repeat", "drop"};
     static const char *const overflow[] = {"error", "truncate_right", "truncate_left", "split",
                                            "drop"};
     static const char *const empty[] = {"keep", "drop"};
     const PlanSpec *plan = &feed->plan;
     char to[16] = "longest";
 
+    ret_fields->batch = feed->batch_text;
     if (feed->pad_to)
         snprintf(to, sizeof to, "%" PRIu32, feed->pad_to);
     text_format_hex(ret_fields->value[FIELD_DATA], feed->catalog->id, sizeof feed->catalog->id);
     write_field(ret_fields, FIELD_ORDER, "%s/%" PRIu32 "/%" PRIu32,
                 plan->shuffle ? "shuffle" : "input", plan->window, plan->strands);
-    write_field(ret_fields, FIELD_BATCH, "fixed/%" PRIu32 "/%s/%s", plan->size, last[plan->last],
-                tail[plan->tail]);
+    if (strlen(feed->batch_text) <= VALUE_MAX)
+        write_field(ret_fields, FIELD_BATCH, "%s", feed->batch_text);
+    else
+        write_field(ret_fields, FIELD_BATCH, "#%016" PRIx64,
+                    (uint64_t)XXH3_64bits(feed->batch_text, strlen(feed->batch_text)));
     write_field(ret_fields, FIELD_LENGTH, "%" PRIu32 "/%s/%s", plan->length_max,
                 overflow[plan->overflow], empty[plan->empty]);
     write_field(ret_fields, FIELD_PAD, "%s/%" PRIu32 "/%s/%" PRId64, to, feed->pad_multiple_of,
@@ -198,7 +204,9 @@ static void read_field(Reading *reading, const char *name, const char *value) {
             continue;
         reading->seen[field] = true;
         if (strcmp(value, reading->feed->value[field]) != 0)
-            add_difference(reading, name, value, reading->feed->value[field]);
+            add_difference(reading, name, value,
+                           field == FIELD_BATCH ? reading->feed->batch
+                                                : reading->feed->value[field]);
         return;
     }
     if (strcmp(name, "epoch") == 0)

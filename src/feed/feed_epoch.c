@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Counted epochs, of which the last few (seed, epoch) are kept. The lock is never held while one is
  * counted; two threads that count the same one at the same time both succeed, one is kept. */
-#include "feed/feed.h"
+#include "feed/feed_internal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,46 +20,67 @@ static void free_plan(PlanEpoch **plan) {
     plan_epoch_free(*plan);
 }
 
-/* Sums of the units of each window's blocks, one strand after another in one array. */
-static void sum_windows(const Feed *feed, const PlanEpoch *plan, uint32_t *units,
-                        uint32_t **ret_strands) {
+/* Policy fixed: a window's units are the pieces of its blocks. */
+static void sum_windows(const Feed *feed, const PlanEpoch *plan, uint32_t *const *units) {
     for (uint32_t s = 0; s < plan->strand_count; s++) {
         const PlanStrand *strand = &plan->strands[s];
 
-        ret_strands[s] = units;
-        for (uint32_t w = 0; w < strand->window_count; w++, units++) {
+        for (uint32_t w = 0; w < strand->window_count; w++) {
             const uint32_t *blocks = strand->blocks + strand->windows[w].block_first;
 
-            *units = 0; /* feed_bound_windows() has seen that no sum wraps */
+            units[s][w] = 0; /* feed_bound_windows() has seen that no sum wraps */
             for (uint32_t i = 0; i < strand->windows[w].block_count; i++)
-                *units += feed->block_units[blocks[i]];
+                units[s][w] += feed->block_pieces[blocks[i]];
         }
     }
 }
 
-/* -ENODATA: ret_strand has no batch. */
+/* Give each strand its part of one array; the numbers come later. */
+static void share_windows(const PlanEpoch *plan, uint32_t *units, uint32_t **ret_strands) {
+    for (uint32_t s = 0; s < plan->strand_count; s++) {
+        ret_strands[s] = units;
+        units += plan->strands[s].window_count;
+    }
+}
+
+/* -ENODATA: ret_strand has no batch; any other error has its sentence. */
 static int finish_plan(const Feed *feed, const PlanSpec *spec, PlanEpoch *plan,
-                       uint32_t *ret_strand) {
+                       uint32_t *ret_strand, Error *error) {
     CLEANUP(free_numbers) uint32_t *units = NULL;
     CLEANUP(free_list) uint32_t **strands = NULL;
+    bool is_fixed = spec->policy == PLAN_POLICY_FIXED;
+    PlanTally tally = feed->tally;
     size_t windows = 1;
+    int r = 0;
 
-    if (!feed->block_units)
+    if (is_fixed && !feed->block_pieces)
         return plan_epoch_finish(spec, plan, NULL, NULL, ret_strand);
     for (uint32_t s = 0; s < plan->strand_count; s++)
         windows += plan->strands[s].window_count;
     units = malloc(windows * sizeof *units);
     strands = malloc((plan->strand_count + (size_t)1) * sizeof *strands);
     if (!units || !strands)
-        return -ENOMEM;
-    sum_windows(feed, plan, units, strands);
-    return plan_epoch_finish(spec, plan, strands, &feed->tally, ret_strand);
+        return error_set(error, -ENOMEM, "no memory to count feed %s", feed->name);
+    share_windows(plan, units, strands);
+    if (is_fixed)
+        sum_windows(feed, plan, strands);
+    else
+        r = feed_count_windows(feed, spec, plan, strands, &tally, error);
+    if (r < 0)
+        return r == -ENODATA ? -EIO : r; /* -ENODATA is a strand without a batch */
+    return plan_epoch_finish(spec, plan, strands, &tally, ret_strand);
 }
 
 static int explain_strand(const Feed *feed, const PlanEpoch *plan, uint32_t strand, Error *error) {
     const PlanStrand *of = &plan->strands[strand];
     uint64_t units = of->unit_sums[of->window_count];
 
+    if (plan_units_are_batches(&feed->plan))
+        return error_set(error, -ENODATA,
+                         "strand %u of %u has no batch in epoch %" PRIu64
+                         ": its %u blocks hold nothing that a batch could be made of; lower "
+                         "order.strands",
+                         strand, plan->strand_count, plan->epoch, of->block_count);
     return error_set(
         error, -ENODATA,
         "strand %u of %u has no batch in epoch %" PRIu64 ": its %u blocks give %" PRIu64
@@ -77,10 +98,11 @@ static int count_epoch(const Feed *feed, uint64_t seed, uint64_t number, FeedEpo
     int r;
 
     r = plan_epoch_new(&spec, &feed->blocks, number, &plan);
-    if (r == 0)
-        r = finish_plan(feed, &spec, plan, &strand);
-    if (r == -ENODATA)
-        return explain_strand(feed, plan, strand, error);
+    if (r == 0) {
+        r = finish_plan(feed, &spec, plan, &strand, error);
+        if (r < 0)
+            return r == -ENODATA ? explain_strand(feed, plan, strand, error) : r;
+    }
     epoch = r == 0 ? malloc(sizeof *epoch) : NULL;
     if (!epoch)
         return error_set(error, r < 0 ? r : -ENOMEM,

@@ -17,8 +17,21 @@ int feed_error(const FeedSource *source, Error *error, SettingsPlace place, cons
 
 /* Defaults of order and length, the plan, what overflows. */
 MUST_CHECK int feed_check_plan(Feed *feed, const FeedSource *source, Error *error);
-/* Units of each block, when lengths decide them: reads all lengths. */
-MUST_CHECK int feed_count_units(Feed *feed, Error *error);
+/* Pieces of each block, when lengths decide them: reads all lengths. */
+MUST_CHECK int feed_count_pieces(Feed *feed, Error *error);
+/* Policy bucket: Feed.boundaries, and the plan's. May read all lengths. */
+MUST_CHECK int feed_settle_boundaries(Feed *feed, const FeedSource *source, Error *error);
+/* How a cursor names them; to be freed. NULL: no memory. */
+char *feed_boundary_text(const FeedSource *source);
+/* No piece is longer: M of docs/formats/plan.md. */
+static inline uint32_t feed_longest_piece(const Feed *feed) {
+    return MAX(MIN(feed->plan.length_max, feed->catalog->length_max), 1u);
+}
+/* Policies whose units are counted for each epoch: how many each window has. */
+MUST_CHECK int feed_count_windows(const Feed *feed, const PlanSpec *spec, const PlanEpoch *plan,
+                                  uint32_t *const *units, PlanTally *ret_tally, Error *error);
+/* How many threads that takes. */
+uint32_t feed_count_threads(const Feed *feed);
 /* The TensorSet and slot bytes. */
 MUST_CHECK int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error);
 /* The worst case of a window. -EOVERFLOW when its units could not be numbered. */

@@ -40,35 +40,47 @@ static uint64_t choose_buffer_bytes(const Catalog *catalog, Spread *spread) {
     return largest <= most + most / 4 ? largest : most;
 }
 
-/* The most blocks that a window can have: `window`, or as many as still hold fewer sequences than a
- * window must, and one more. */
-static uint64_t bound_blocks(const Feed *feed, const Spread *sequences) {
-    uint64_t few = spread_count_max(sequences, (uint64_t)PLAN_WINDOW_BATCHES * feed->plan.size);
+/* The most blocks that a window can have: `window`, or as many as still weigh less than a window
+ * must, and one more. */
+static uint64_t bound_blocks(const Feed *feed, const Spread *weights) {
+    uint64_t few = spread_count_max(weights, plan_window_enough(&feed->plan));
 
     return MIN((uint64_t)feed->blocks.count, MAX((uint64_t)feed->plan.window, few + 1));
 }
 
 /* A window of at most `window` blocks has what the largest of them have; one that went on beyond
- * had too few before its last block. */
+ * had too few before its last block, or, where tokens were too few, only a bound on its blocks. */
 static uint64_t bound_sequences(const Feed *feed, const Spread *sequences) {
-    uint64_t beyond = (uint64_t)PLAN_WINDOW_BATCHES * feed->plan.size - 1 +
-                      feed->catalog->block_sequences_max;
+    uint64_t beyond = plan_window_enough(&feed->plan) - 1 + feed->catalog->block_sequences_max;
     uint64_t within = spread_sum_max(sequences, feed->plan.window);
 
+    if (plan_weighs_tokens(&feed->plan))
+        beyond = spread_sum_max(sequences, feed->window_blocks_max);
     return MIN(MAX(within, beyond), feed->catalog->sequences);
 }
 
-static uint64_t bound_units(const Feed *feed, Spread *spread) {
+static uint64_t bound_pieces(const Feed *feed, Spread *spread) {
     uint32_t most = 0;
 
-    if (!feed->block_units)
+    if (!feed->block_pieces)
         return feed->window_sequences_max;
     for (uint32_t b = 0; b < feed->blocks.count; b++)
-        most = MAX(most, feed->block_units[b]);
+        most = MAX(most, feed->block_pieces[b]);
     spread_init(spread, most);
     for (uint32_t b = 0; b < feed->blocks.count; b++)
-        spread_add(spread, feed->block_units[b]);
+        spread_add(spread, feed->block_pieces[b]);
     return spread_sum_max(spread, feed->window_blocks_max);
+}
+
+/* Every batch of a window but two has at least so many pieces (with pack it has more). */
+static uint64_t bound_batches(const Feed *feed) {
+    const PlanSpec *plan = &feed->plan;
+    uint64_t rows = plan->size;
+
+    if (plan->policy == PLAN_POLICY_TOKENS)
+        rows = align_down(plan->tokens / plan_row_places(plan, feed_longest_piece(feed)),
+                          plan->multiple_of);
+    return feed->window_pieces_max / rows + 2;
 }
 
 /* Own memory of the largest blocks, those that no buffer holds. */
@@ -82,6 +94,16 @@ static uint64_t bound_oversize(const Feed *feed, Spread *spread) {
     return spread_sum_max(spread, feed->window_blocks_max);
 }
 
+static void spread_blocks(const Feed *feed, const uint32_t *numbers, Spread *ret_spread) {
+    uint32_t most = 0;
+
+    for (uint32_t b = 0; b < feed->blocks.count; b++)
+        most = MAX(most, numbers[b]);
+    spread_init(ret_spread, most);
+    for (uint32_t b = 0; b < feed->blocks.count; b++)
+        spread_add(ret_spread, numbers[b]);
+}
+
 int feed_bound_windows(Feed *feed) {
     CLEANUP(free_spread) Spread *spread = malloc(sizeof *spread);
 
@@ -89,14 +111,15 @@ int feed_bound_windows(Feed *feed) {
         return -ENOMEM;
     feed->block_buffer_bytes = choose_buffer_bytes(feed->catalog, spread);
 
-    spread_init(spread, feed->catalog->block_sequences_max);
-    for (uint32_t b = 0; b < feed->blocks.count; b++)
-        spread_add(spread, feed->blocks.sequences[b]);
+    spread_blocks(feed, plan_weighs_tokens(&feed->plan) ? feed->blocks.tokens
+                                                        : feed->blocks.sequences, spread);
     feed->window_blocks_max = (uint32_t)bound_blocks(feed, spread);
+    spread_blocks(feed, feed->blocks.sequences, spread);
     feed->window_sequences_max = bound_sequences(feed, spread);
-    feed->window_units_max = bound_units(feed, spread);
-    if (feed->window_sequences_max > UINT32_MAX || feed->window_units_max > UINT32_MAX)
+    feed->window_pieces_max = bound_pieces(feed, spread);
+    if (feed->window_sequences_max > UINT32_MAX || feed->window_pieces_max > UINT32_MAX)
         return -EOVERFLOW;
+    feed->window_batches_max = bound_batches(feed);
     feed->window_bytes_max = feed->window_blocks_max * feed->block_buffer_bytes +
                              bound_oversize(feed, spread);
     return 0;
@@ -107,8 +130,23 @@ static uint64_t window_planner_bytes(const Feed *feed) {
     uint64_t block_bytes = WINDOW_BLOCK_BYTES +
                            feed->catalog->column_count * (uint64_t)sizeof(void *);
 
+    uint64_t firsts = feed->plan.policy == PLAN_POLICY_FIXED
+                          ? 0
+                          : (feed->window_pieces_max + 1) * sizeof(uint32_t);
+
     return feed->window_sequences_max * 2 * sizeof(uint32_t) +
-           feed->window_units_max * sizeof(PlanUnit) + feed->window_blocks_max * block_bytes;
+           feed->window_pieces_max * sizeof(PlanUnit) + firsts +
+           feed->window_blocks_max * block_bytes;
+}
+
+/* What threads hold for the time in which they plan or count a window. */
+static uint64_t scratch_bytes(const Feed *feed) {
+    uint64_t planning = plan_scratch_bytes(&feed->plan, feed->window_pieces_max);
+
+    if (feed->plan.policy == PLAN_POLICY_FIXED)
+        return 0;
+    return feed_count_threads(feed) *
+           (planning + feed->window_sequences_max * (uint64_t)sizeof(uint32_t));
 }
 
 /* A counted epoch: its block numbers, and its windows with their sums. */
@@ -128,7 +166,8 @@ FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands
                            feed->slots * slate_bytes(&feed->tensors)),
         .windows = 2 * (uint64_t)served_strands *
                    (feed->window_bytes_max + window_planner_bytes(feed)),
-        .buffers = FEED_READS_IN_FLIGHT * read_bytes + 2 * epoch_bytes(feed),
+        .buffers = FEED_READS_IN_FLIGHT * read_bytes + 2 * epoch_bytes(feed) +
+                   scratch_bytes(feed),
     };
 
     memory.total = memory.rings + memory.windows + memory.buffers;

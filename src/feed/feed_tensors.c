@@ -225,15 +225,31 @@ static uint32_t expand_preset(const Catalog *catalog, SettingsTensor ret_tensors
 /* The padded length of the longest batch that can occur. */
 static int bound_length(Feed *feed, const FeedSource *source, Error *error) {
     uint32_t longest = MIN(feed->plan.length_max, feed->catalog->length_max);
-    uint64_t padded = align_up(feed->pad_to ? feed->pad_to : longest, feed->pad_multiple_of);
+    uint32_t shape = plan_shape_length(&feed->plan, longest);
+    uint64_t padded = align_up(feed->pad_to ? feed->pad_to : shape, feed->pad_multiple_of);
 
     if (padded > UINT32_MAX)
         return feed_error(source, error, source->feed->pad_to_place, "pad",
                           "%" PRIu32 " rounded up to a multiple of %" PRIu32
                           " is more than rows can have",
-                          feed->pad_to ? feed->pad_to : longest, feed->pad_multiple_of);
+                          feed->pad_to ? feed->pad_to : shape, feed->pad_multiple_of);
     feed->tensors.length_max = (uint32_t)padded;
     return 0;
+}
+
+/* The most rows of a batch: with tokens as many as its shortest rows allow. */
+static void bound_rows(Feed *feed) {
+    const PlanSpec *plan = &feed->plan;
+    bool is_split = plan->overflow == PLAN_OVERFLOW_SPLIT &&
+                    feed->catalog->length_max > plan->length_max;
+
+    feed->tensors.rows_max = plan->size;
+    if (plan->policy != PLAN_POLICY_TOKENS)
+        return;
+    feed->tensors.rows_max = (uint32_t)(plan->tokens /
+                                        plan_row_places(plan, is_split ? 1
+                                                                       : feed->catalog->length_min));
+    feed->tensors.places_max = plan->tokens;
 }
 
 int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
@@ -250,7 +266,7 @@ int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
     }
     feed->tensors.time_first = settings->time_first;
     feed->tensors.side = settings->pad_left ? SEQFEED_SIDE_LEFT : SEQFEED_SIDE_RIGHT;
-    feed->tensors.rows_max = settings->size;
+    bound_rows(feed);
     for (uint32_t t = 0; t < feed->tensors.count; t++) {
         const Wanted wanted = {.source = source, .feed = feed, .tensor = &tensors[t]};
 
@@ -263,6 +279,10 @@ int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
         return r;
     r = tensor_slot_bytes(&feed->tensors, &feed->slot_bytes, &reason);
     if (r < 0)
-        return feed_error(source, error, settings->size_place, "batch.size", "%s", reason.text);
+        return feed->plan.policy == PLAN_POLICY_TOKENS
+                   ? feed_error(source, error, settings->tokens_place, "batch.tokens", "%s",
+                                reason.text)
+                   : feed_error(source, error, settings->size_place, "batch.size", "%s",
+                                reason.text);
     return 0;
 }

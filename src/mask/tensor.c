@@ -79,6 +79,12 @@ void tensor_layout(const TensorSet *set, uint32_t rows, uint32_t length, TensorL
     ret_layout->zeroed = 0;
 }
 
+static uint64_t places_max(const TensorSet *set) {
+    uint64_t all = (uint64_t)set->rows_max * set->length_max;
+
+    return set->places_max ? MIN(set->places_max, all) : all;
+}
+
 int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
     TensorLayout layout;
     uint64_t sum = 0;
@@ -86,7 +92,7 @@ int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
     for (uint32_t t = 0; t < set->count; t++) {
         const TensorSpec *spec = &set->tensors[t];
         uint32_t length = tensor_is_padded(spec) ? set->length_max : 1;
-        uint64_t size = (uint64_t)set->rows_max * length;
+        uint64_t size = tensor_is_padded(spec) ? places_max(set) : set->rows_max;
 
         if (!multiply_checked(size, (uint64_t)tensor_width(spec), &size) ||
             !multiply_checked(size, (uint64_t)tensor_dtype_bytes(spec->dtype), &size) ||
@@ -98,9 +104,16 @@ int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
                              spec->name, set->rows_max, length, tensor_width(spec),
                              tensor_dtype_bytes(spec->dtype));
     }
-    /* Sizes grow with rows and with length, so the largest batch is the one with most of both. */
-    tensor_layout(set, set->rows_max, set->length_max, &layout);
-    *ret_bytes = align_up(layout.bytes, SEQFEED_PAGE);
+    /* Sizes grow with rows and with length, so the largest batch is the one with most of both. Where
+     * a budget bounds their product, no batch needs more than the most rows in the tensors of rows
+     * and the whole budget in those of places. */
+    if (set->places_max == 0) {
+        tensor_layout(set, set->rows_max, set->length_max, &layout);
+        sum = layout.bytes;
+    } else {
+        sum += set->count * (uint64_t)SEQFEED_TENSOR_ALIGN;
+    }
+    *ret_bytes = align_up(sum, SEQFEED_PAGE);
     return 0;
 }
 

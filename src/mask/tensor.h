@@ -38,6 +38,7 @@ typedef struct TensorSet {
     uint32_t side;   /* SEQFEED_SIDE_* */
     uint32_t rows_max;
     uint32_t length_max; /* after rounding up: the longest padded length of any batch */
+    uint64_t places_max; /* no batch has more rows x length; 0: rows_max x length_max */
 } TensorSet;
 
 /* Bytes of one element of a dtype, and its word ("int64"). 0 and "none" for codes that do not

@@ -42,7 +42,9 @@ static int window_make_units(Window *window, PipelineWorker *worker, Error *erro
     const PlanWindow *plan =
         &window->epoch->plan->strands[window->strand->number].windows[window->number];
     size_t need = plan->sequences + window->block_count;
+    uint64_t pieces = window->unit_count;
     uint32_t *block_sequences;
+    PlanTally tally;
     int r;
 
     worker->lengths = scratch(worker->lengths, &worker->lengths_capacity, need, sizeof(uint32_t));
@@ -52,8 +54,17 @@ static int window_make_units(Window *window, PipelineWorker *worker, Error *erro
     r = window_unpack(window, worker->lengths, block_sequences, error);
     if (r < 0)
         return r;
-    r = plan_window_units_make(&stream->plan, window->epoch->plan, window->strand->number,
-                               window->number, worker->lengths, block_sequences, window->units);
+    if (!window->is_fixed) {
+        plan_count_pieces(&stream->plan, worker->lengths, plan->sequences, &tally);
+        pieces = tally.pieces;
+    }
+    r = pieces <= UINT32_MAX ? window_make_units_room(window, pieces) : -EBADMSG;
+    if (r == 0)
+        r = plan_window_units_make(&stream->plan, window->epoch->plan, window->strand->number,
+                                   window->number, worker->lengths, block_sequences, pieces,
+                                   &worker->scratch, window->units, window->firsts);
+    if (r == -ENOMEM)
+        return error_set(error, r, "no memory to plan a window of %zu sequences", need);
     if (r < 0)
         return error_set(error, r,
                          "%s: the lengths in the index are not those that were counted: "
@@ -138,15 +149,15 @@ void assemble_piece_run(Task *task, void *context) {
     bool last_piece = piece == &job->pieces[job->piece_count - 1];
     Error error;
 
-    worker->rows = scratch(worker->rows, &worker->rows_capacity, piece->count, sizeof(FillRow));
+    worker->rows = scratch(worker->rows, &worker->rows_capacity, piece->piece_count, sizeof(FillRow));
     if (!worker->rows) {
-        error_set(&error, -ENOMEM, "no memory for a batch of %u rows", piece->count);
+        error_set(&error, -ENOMEM, "no memory for a batch of %u rows", piece->piece_count);
         stream_fail(stream, &error);
         stream_end(stream);
         return;
     }
-    for (uint32_t i = 0; i < piece->count; i++) {
-        const PlanUnit *unit = &window->units[piece->unit + i];
+    for (uint32_t i = 0; i < piece->piece_count; i++) {
+        const PlanUnit *unit = &window->units[piece->piece_first + i];
         worker->rows[i] = (FillRow){.columns = window->columns + unit->block * columns,
                                     .sequence = unit->sequence,
                                     .start = unit->start,
@@ -156,11 +167,11 @@ void assemble_piece_run(Task *task, void *context) {
         slate_turn(&job->slate, tensors, &job->layout, job->memory, job->rows, job->length,
                    job->lengths);
     fill_rows(tensors, &job->layout, job->memory, job->rows, job->length, piece->row_first,
-              worker->rows, piece->count);
+              worker->rows, piece->piece_count);
     if (last_piece && job->rows > job->rows_real)
         fill_empty_rows(tensors, &job->layout, job->memory, job->rows, job->length, job->rows_real,
                         job->rows - job->rows_real);
-    atomic_fetch_sub_explicit(&window->rows_left, piece->count, memory_order_release);
+    atomic_fetch_sub_explicit(&window->units_left, piece->units, memory_order_release);
     atomic_fetch_sub_explicit(&job->pieces_left, 1, memory_order_release);
     stream_end(stream);
 }

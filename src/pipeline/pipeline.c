@@ -147,6 +147,7 @@ void pipeline_free(Pipeline *pipeline) {
         block_decoder_free(pipeline->workers[i].decoder);
         free(pipeline->workers[i].lengths);
         free(pipeline->workers[i].rows);
+        plan_scratch_free(&pipeline->workers[i].scratch);
     }
     free(pipeline->workers);
     file_close(&pipeline->event_fd);

@@ -19,6 +19,7 @@ typedef struct PipelineWorker {
     size_t lengths_capacity;
     FillRow *rows; /* scratch */
     size_t rows_capacity;
+    PlanScratch scratch;
     uint64_t steps_seen; /* by pipeline_is_alive() */
 } PipelineWorker;
 

@@ -118,8 +118,10 @@ uint32_t strand_mark_needed(const Stream *stream, Window *window) {
 
     while (cursor_take(stream, window->strand->number, &at, window->pass,
                        plan->unit_sums[window->number + 1], &from, &to))
-        for (uint64_t unit = from; unit < to; unit++) {
-            WindowBlock *block = &window->blocks[window->units[unit - window->unit_first].block];
+        for (uint32_t piece = window_piece(window, from - window->unit_first),
+                      end = window_piece(window, to - window->unit_first);
+             piece < end; piece++) {
+            WindowBlock *block = &window->blocks[window->units[piece].block];
             count += !block->needed;
             block->needed = true;
         }

@@ -38,8 +38,9 @@ typedef struct SlotPiece {
     Task task;
     SlotJob *job;
     Window *window;
-    uint64_t unit; /* index into window->units */
-    uint32_t row_first, count;
+    uint32_t piece_first, piece_count; /* of window->units */
+    uint32_t row_first;
+    uint32_t units; /* of the window: what it is done with when these are copied */
 } SlotPiece;
 
 /* A claimed slot until it is published. */

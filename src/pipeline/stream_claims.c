@@ -73,8 +73,8 @@ static void ring_pass_over(Stream *stream, StreamRing *ring) {
         for (uint64_t unit = span.first; unit < span.end;) {
             Window *window = strand_find_window(span.strand, ring->epoch, span.pass, unit);
             uint64_t end = MIN(span.end, window->unit_first + window->unit_count);
-            window->rows_claimed += end - unit;
-            atomic_fetch_sub(&window->rows_left, end - unit);
+            window->units_claimed += end - unit;
+            atomic_fetch_sub(&window->units_left, end - unit);
             unit = end;
         }
         ring->round++;
@@ -97,21 +97,23 @@ static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *sp
     for (uint64_t unit = span->first; unit < span->end;) {
         Window *window = strand_find_window(span->strand, ring->epoch, span->pass, unit);
         uint64_t end = MIN(span->end, window->unit_first + window->unit_count);
-        uint64_t first = unit - window->unit_first;
+        uint32_t first = window_piece(window, unit - window->unit_first);
+        uint32_t last = window_piece(window, end - window->unit_first);
 
         job->pieces[job->piece_count++] = (SlotPiece){.task.run = assemble_piece_run,
                                                       .job = job,
                                                       .window = window,
-                                                      .unit = first,
+                                                      .piece_first = first,
+                                                      .piece_count = last - first,
                                                       .row_first = row,
-                                                      .count = (uint32_t)(end - unit)};
-        for (uint64_t u = first; u < first + (end - unit); u++) {
-            uint32_t length = window->units[u].length;
+                                                      .units = (uint32_t)(end - unit)};
+        for (uint32_t piece = first; piece < last; piece++) {
+            uint32_t length = window->units[piece].length;
             job->lengths[row++] = length;
             longest = MAX(longest, length);
             job->tokens += length;
         }
-        window->rows_claimed += end - unit;
+        window->units_claimed += end - unit;
         unit = end;
     }
     job->rows_real = row;
@@ -153,7 +155,7 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
     }
     job->memory = ring_writer_claim(writer, &sequence);
     assert(job->memory);
-    job->rows = batch.rows;
+    job->rows = plan_batch_rows(&stream->plan, job->rows_real);
     for (uint32_t row = job->rows_real; row < job->rows; row++)
         job->lengths[row] = 0;
     job->length = feed_padded_length(stream->feed, job->length);

@@ -58,7 +58,7 @@ void stream_adopt_epoch(Stream *stream) {
 /* Has the strand only a few windows left in the newest epoch? */
 static bool strand_near_end(const Stream *stream, const Strand *strand) {
     const StrandCursor *cursor = &strand->cursor;
-    uint64_t window_batches = stream->feed->window_sequences_max / stream->plan.size + 1;
+    uint64_t window_batches = stream->feed->window_batches_max;
 
     if (cursor->epoch->next)
         return false;
@@ -243,7 +243,7 @@ static void recycle_read_buffers(Stream *stream, Window *window) {
 
 /* How many blocks of the window behind `before` should have been given out by now. */
 static uint32_t paced_decodes(const Window *before, const Window *window) {
-    uint64_t claimed = before->rows_claimed, total = before->rows_total;
+    uint64_t claimed = before->units_claimed, total = before->units_total;
 
     return (uint32_t)divide_up((uint64_t)window->blocks_needed * MIN(claimed, total), total);
 }

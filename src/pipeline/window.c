@@ -27,6 +27,7 @@ Window *window_new(Stream *stream) {
 
 void window_free(Window *window) {
     free(window->units);
+    free(window->firsts);
     free(window->packed);
     free(window->blocks);
     free(window->columns);
@@ -57,7 +58,18 @@ static bool window_make_room(Window *window, uint32_t block_count, size_t packed
     }
     return window->block_capacity >= block_count &&
            grow(&window->packed, &window->packed_capacity, packed_bytes) &&
-           grow(&window->units, &window->unit_capacity, window->unit_count * sizeof(PlanUnit));
+           (!window->is_fixed ||
+            grow(&window->units, &window->unit_capacity, window->unit_count * sizeof(PlanUnit)));
+}
+
+int window_make_units_room(Window *window, uint64_t pieces) {
+    if (window->is_fixed)
+        return 0; /* as many as units: made when it was opened */
+    return grow(&window->units, &window->unit_capacity, pieces * sizeof(PlanUnit)) &&
+                   grow(&window->firsts, &window->first_capacity,
+                        (window->unit_count + 1) * sizeof *window->firsts)
+               ? 0
+               : -ENOMEM;
 }
 
 static void lengths_done(FetchRequest *request) {
@@ -106,7 +118,7 @@ static void read_lengths(Window *window, const uint32_t *numbers) {
 }
 
 int window_open(Window *window, Strand *strand, const StrandCursor *begin, uint64_t pass,
-                uint64_t rows_total) {
+                uint64_t units_total) {
     Stream *stream = window->stream;
     const Catalog *catalog = stream->feed->catalog;
     const PlanStrand *plan = &begin->epoch->plan->strands[strand->number];
@@ -119,6 +131,7 @@ int window_open(Window *window, Strand *strand, const StrandCursor *begin, uint6
                   catalog->blocks[numbers[i]].lengths_width;
     window->unit_first = plan->unit_sums[window->number];
     window->unit_count = plan_window_units(plan, window->number);
+    window->is_fixed = stream->plan.policy == PLAN_POLICY_FIXED;
     if (!window_make_room(window, plan_window->block_count, packed)) {
         window_free(window);
         return -ENOMEM;
@@ -127,9 +140,9 @@ int window_open(Window *window, Strand *strand, const StrandCursor *begin, uint6
     window->begin = *begin;
     window->epoch = stream_epoch_ref(begin->epoch);
     window->pass = pass;
-    window->rows_total = rows_total;
-    window->rows_claimed = 0;
-    atomic_store(&window->rows_left, rows_total);
+    window->units_total = units_total;
+    window->units_claimed = 0;
+    atomic_store(&window->units_left, units_total);
     window->plan_issued = false;
     atomic_store(&window->planned, false);
     window->plan.run = window_plan_run;
@@ -161,7 +174,7 @@ bool window_is_ready(const Window *window) {
 
 bool window_is_done(const Window *window) {
     return window_is_ready(window) &&
-           atomic_load_explicit(&((Window *)window)->rows_left, memory_order_acquire) == 0;
+           atomic_load_explicit(&((Window *)window)->units_left, memory_order_acquire) == 0;
 }
 
 /* Ordinary buffers are pooled; a block that needs more has memory of its own. */

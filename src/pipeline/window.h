@@ -59,12 +59,16 @@ struct Window {
     uint64_t pass;      /* which time around the strand's batches (repetitions come again) */
     uint32_t number;    /* of the plan's window */
     uint64_t unit_first, unit_count;
-    uint64_t rows_total; /* rows that this stream takes from it … */
-    uint64_t rows_claimed;
-    _Atomic uint64_t rows_left; /* … and how many are not copied yet */
+    uint64_t units_total; /* units that this stream takes from it … */
+    uint64_t units_claimed;
+    _Atomic uint64_t units_left; /* … and how many are not copied yet */
 
-    PlanUnit *units; /* [unit_count]; readable once `planned` */
+    PlanUnit *units; /* pieces of sequences in their order; readable once `planned` */
     size_t unit_capacity;
+    uint32_t *firsts; /* [unit_count + 1] unit u is pieces firsts[u] .. firsts[u + 1]; policy fixed
+                         has none: unit u is piece u */
+    size_t first_capacity;
+    bool is_fixed;
     uint8_t *packed; /* lengths as they stand in the index, block after block */
     size_t packed_capacity;
     _Atomic uint32_t lengths_left; /* reads under way */
@@ -90,7 +94,16 @@ void window_free(Window *window);
 /* Set up for the window in which the cursor's unit lies, and start reading its lengths. 0 or
  * -ENOMEM. */
 MUST_CHECK int window_open(Window *window, Strand *strand, const StrandCursor *begin, uint64_t pass,
-                           uint64_t rows_total);
+                           uint64_t units_total);
+
+/* The first piece of a unit of the window (or, for unit_count, where the last one ends). */
+static inline uint32_t window_piece(const Window *window, uint64_t unit) {
+    return window->is_fixed ? (uint32_t)unit : window->firsts[unit];
+}
+
+/* Room for the pieces of a window, where only its lengths tell how many they are, and what the
+ * units of other policies need. By the task that plans it. -ENOMEM. */
+MUST_CHECK int window_make_units_room(Window *window, uint64_t pieces);
 
 /* May its batches be shaped, and its rows be copied? */
 bool window_is_planned(const Window *window);

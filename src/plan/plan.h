@@ -4,17 +4,24 @@
  * returned. A PlanEpoch is immutable once it has been counted, so any thread may read it.
  *
  * The way: blocks are permuted and dealt into strands; a strand's blocks are cut into windows; a
- * window's sequences are filtered, split and permuted into UNITS; consecutive units of a strand
- * form its batches; batch b of the epoch is batch b / S of strand b % S. */
+ * window's sequences are filtered, split and permuted into PIECES, and these are grouped into UNITS:
+ * a piece of its own (fixed), a packed row (pack), or a whole batch (bucket, tokens). Consecutive
+ * units of a strand form its batches; batch b of the epoch is batch b / S of strand b % S. */
 #pragma once
 
 #include <assert.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/attributes.h"
 
-typedef enum PlanPolicy { PLAN_POLICY_FIXED } PlanPolicy;
+typedef enum PlanPolicy {
+    PLAN_POLICY_FIXED,  /* a unit is one piece, a batch `size` units */
+    PLAN_POLICY_BUCKET, /* a unit is a batch of rows of one bucket of lengths */
+    PLAN_POLICY_TOKENS, /* a unit is a batch of as many rows as a budget of places allows */
+    PLAN_POLICY_PACK    /* a unit is a row of several pieces, a batch `size` units */
+} PlanPolicy;
 typedef enum PlanLast { PLAN_LAST_KEEP, PLAN_LAST_DROP, PLAN_LAST_PAD } PlanLast;
 typedef enum PlanTail { PLAN_TAIL_REPEAT, PLAN_TAIL_DROP } PlanTail;
 typedef enum PlanOverflow {
@@ -26,7 +33,13 @@ typedef enum PlanOverflow {
 } PlanOverflow;
 typedef enum PlanEmpty { PLAN_EMPTY_KEEP, PLAN_EMPTY_DROP } PlanEmpty;
 
-enum { PLAN_STRANDS_MAX = 1024, PLAN_WINDOW_BATCHES = 4 };
+enum {
+    PLAN_STRANDS_MAX = 1024,
+    PLAN_WINDOW_BATCHES = 4,
+    PLAN_BOUNDARIES_MAX = 512,
+    PLAN_LENGTH_MAX = 1 << 22, /* of a packed row */
+    PLAN_GROUP_MAX = 1024
+};
 
 typedef struct PlanSpec {
     bool shuffle;
@@ -34,13 +47,30 @@ typedef struct PlanSpec {
     uint32_t window;  /* blocks, >= 1 (auto is settled by the caller) */
     uint32_t strands; /* 1..PLAN_STRANDS_MAX */
     PlanPolicy policy;
-    uint32_t size; /* rows of a batch, >= 1 */
+    uint32_t size; /* rows of a batch, >= 1; not with tokens */
     PlanLast last;
     PlanTail tail;
     uint32_t length_max; /* >= 1; sequences longer than this overflow */
     PlanOverflow overflow;
     PlanEmpty empty;
+    /* What a row of one length occupies: pad.to (0: the length), rounded up. Used by tokens. */
+    uint32_t pad_to, pad_multiple_of;
+    /* bucket: the longest row of each bucket, ascending; the last is at least any piece's length.
+     * Borrowed for as long as the spec is used. */
+    const uint32_t *boundaries;
+    uint32_t boundary_count;
+    bool shape_bucket;    /* rows as long as their bucket allows, not as the longest of the batch */
+    uint32_t tokens;      /* tokens: places of a batch, padding included */
+    uint32_t multiple_of; /* tokens: of rows */
+    uint32_t length;      /* pack: places of a row, >= length_max, <= PLAN_LENGTH_MAX */
+    uint32_t pool;        /* pack: pieces that wait for a row, >= 1 */
+    uint32_t group;       /* pack: rows that are ordered by cost together; 0, 1: none */
 } PlanSpec;
+
+/* Is each unit a whole batch? */
+static inline bool plan_units_are_batches(const PlanSpec *spec) {
+    return spec->policy == PLAN_POLICY_BUCKET || spec->policy == PLAN_POLICY_TOKENS;
+}
 
 /* The dataset as the planner sees it. Borrowed for the time of a call. */
 typedef struct PlanBlocks {
@@ -57,12 +87,14 @@ typedef struct PlanWindow {
 
 /* What happened to sequences and tokens of a window or an epoch. */
 typedef struct PlanTally {
-    uint64_t units;
+    uint64_t units, pieces;
     uint64_t sequences_in, tokens_in;           /* as the dataset holds them */
     uint64_t sequences_dropped, tokens_dropped; /* by overflow or empty */
     uint64_t sequences_truncated, tokens_truncated;
-    uint64_t sequences_split; /* into more than one piece */
+    uint64_t sequences_split;              /* into more than one piece */
+    uint64_t pieces_cut, piece_tokens_cut; /* by last: drop at a window's end */
 } PlanTally;
+void plan_tally_add(PlanTally *sum, const PlanTally *more);
 
 typedef struct PlanStrand {
     uint32_t *blocks; /* dataset block numbers in order */
@@ -83,7 +115,7 @@ typedef struct PlanEpoch {
     PlanTally tally;      /* valid when counted from lengths; else units and *_in only */
 } PlanEpoch;
 
-/* One piece of a sequence in a window's order. */
+/* One piece of a sequence in a window's order: with policy fixed a unit, else part of one. */
 typedef struct PlanUnit {
     uint32_t block;    /* index within the window: 0..PlanWindow.block_count-1 */
     uint32_t sequence; /* within the block */
@@ -92,20 +124,42 @@ typedef struct PlanUnit {
 } PlanUnit;
 static_assert(sizeof(PlanUnit) == 16, "one for each sequence of an open window");
 
+/* Memory that planning one window needs for the time of a call, kept from call to call. All zero:
+ * nothing held yet. One thread at a time. */
+typedef struct PlanScratch {
+    uint32_t *words;
+    size_t capacity;
+} PlanScratch;
+void plan_scratch_free(PlanScratch *scratch);
+/* The most bytes that a window of so many pieces makes it hold. */
+uint64_t plan_scratch_bytes(const PlanSpec *spec, uint64_t pieces);
+
+/* Are blocks weighed by their tokens, or by their sequences? And how much of that a window holds at
+ * least, beside its number of blocks. */
+bool plan_weighs_tokens(const PlanSpec *spec);
+uint64_t plan_window_enough(const PlanSpec *spec);
+
 /* Steps 1-3 for one epoch. 0, -ENOMEM, or -EOVERFLOW when a window would hold 2^32 sequences or
  * more. The caller frees with plan_epoch_free(). */
 MUST_CHECK int plan_epoch_new(const PlanSpec *spec, const PlanBlocks *blocks, uint64_t epoch,
                               PlanEpoch **ret_epoch);
 void plan_epoch_free(PlanEpoch *epoch); /* accepts NULL */
 
-/* Must lengths be read to count units? Not when no sequence is dropped or split. `length_min` and
- * `length_max` are the dataset's. */
+/* Must lengths be read to count pieces? Not when no sequence is dropped or split. `length_min` and
+ * `length_max` are the dataset's. (Units of fixed are pieces; those of all other policies are
+ * counted from the lengths of each window.) */
 bool plan_needs_lengths(const PlanSpec *spec, uint32_t length_min, uint32_t length_max);
 
-/* Units of one window and what was lost, from its sequences' lengths in block order. The caller
- * refuses a window of more than UINT32_MAX units. */
-void plan_count_window(const PlanSpec *spec, const uint32_t *lengths, uint64_t count,
+/* Pieces of some sequences and what was lost, from their lengths; units as with fixed. The caller
+ * refuses a window of more than UINT32_MAX pieces. */
+void plan_count_pieces(const PlanSpec *spec, const uint32_t *lengths, uint64_t count,
                        PlanTally *ret_tally);
+
+/* The same for one window, with the units that its pieces are grouped into. 0, -ENOMEM, -EBADMSG:
+ * a length is above what the plan allows. */
+MUST_CHECK int plan_count_window(const PlanSpec *spec, const PlanEpoch *epoch, uint32_t strand,
+                                 uint32_t window, const uint32_t *lengths, uint64_t count,
+                                 PlanScratch *scratch, PlanTally *ret_tally);
 
 /* Finish counting. `window_units[s][w]` gives the units of each window, or NULL: every sequence is
  * one unit. Sets unit_sums, batch counts, N and `counted`. `tally` (may be NULL) is stored. Returns
@@ -122,23 +176,37 @@ static inline uint64_t plan_window_units(const PlanStrand *strand, uint32_t wind
 /* The window that holds unit `unit` (< total units) of the strand. Binary search. */
 uint32_t plan_window_of_unit(const PlanStrand *strand, uint64_t unit);
 
-/* Step 4 and 5 for one window: all its units in order. `lengths` are its sequences' lengths in
- * block order, `block_sequences[i]` how many belong to its i-th block. Writes exactly
- * plan_window_units() units to ret_units (or returns -EBADMSG, having written at most that many,
- * when the lengths do not give this number, or one is above length_max with overflow: error: the
- * index has changed under us). */
+/* Steps 4 and 5 for one window: all its units in order. `lengths` are its sequences' lengths in
+ * block order, `block_sequences[i]` how many belong to its i-th block. ret_units[] gets the pieces;
+ * there is room for `room` of them (plan_count_pieces() says how many are enough). Policies other
+ * than fixed also say where units begin: unit u of the window is the pieces ret_firsts[u] ..
+ * ret_firsts[u + 1], and ret_firsts has plan_window_units() + 1 numbers; fixed leaves it alone.
+ * Returns 0, -ENOMEM, or -EBADMSG when the lengths do not give that many units or one is above
+ * length_max with overflow: error: the index has changed under us. */
 MUST_CHECK int plan_window_units_make(const PlanSpec *spec, const PlanEpoch *epoch, uint32_t strand,
                                       uint32_t window, const uint32_t *lengths,
-                                      const uint32_t *block_sequences, PlanUnit *ret_units);
+                                      const uint32_t *block_sequences, uint64_t room,
+                                      PlanScratch *scratch, PlanUnit *ret_units,
+                                      uint32_t *ret_firsts);
 
 /* A batch of the epoch. */
 typedef struct PlanBatch {
     uint32_t strand;
     uint64_t unit_first; /* within the strand */
-    uint32_t unit_count; /* real rows */
-    uint32_t rows;       /* with last: pad, up to `size`; else unit_count */
+    uint32_t unit_count; /* real rows; 1 where a unit is a batch */
     bool repeated;       /* by the strand rule */
 } PlanBatch;
+
+/* Rows of a batch of `real` real ones: more with last: pad. */
+uint32_t plan_batch_rows(const PlanSpec *spec, uint32_t real);
+/* Batches of so many consecutive units. */
+uint64_t plan_batches_of_units(const PlanSpec *spec, uint64_t units);
+/* Length of the rows of a batch whose longest row has `longest` tokens, before rounding up. */
+uint32_t plan_shape_length(const PlanSpec *spec, uint32_t longest);
+/* The first bucket that takes a row of this length. */
+uint32_t plan_bucket_of(const PlanSpec *spec, uint32_t length);
+/* Places that one row of this length occupies in a batch of its own. */
+uint64_t plan_row_places(const PlanSpec *spec, uint32_t length);
 
 /* Batch `index` < batch_count. */
 PlanBatch plan_epoch_batch(const PlanSpec *spec, const PlanEpoch *epoch, uint64_t index);

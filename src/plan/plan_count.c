@@ -15,14 +15,28 @@ bool plan_needs_lengths(const PlanSpec *spec, uint32_t length_min, uint32_t leng
            (spec->empty == PLAN_EMPTY_DROP && length_min == 0);
 }
 
-void plan_count_window(const PlanSpec *spec, const uint32_t *lengths, uint64_t count,
+void plan_tally_add(PlanTally *sum, const PlanTally *more) {
+    sum->units += more->units;
+    sum->pieces += more->pieces;
+    sum->sequences_in += more->sequences_in;
+    sum->tokens_in += more->tokens_in;
+    sum->sequences_dropped += more->sequences_dropped;
+    sum->tokens_dropped += more->tokens_dropped;
+    sum->sequences_truncated += more->sequences_truncated;
+    sum->tokens_truncated += more->tokens_truncated;
+    sum->sequences_split += more->sequences_split;
+    sum->pieces_cut += more->pieces_cut;
+    sum->piece_tokens_cut += more->piece_tokens_cut;
+}
+
+void plan_count_pieces(const PlanSpec *spec, const uint32_t *lengths, uint64_t count,
                        PlanTally *ret_tally) {
     PlanTally tally = {.sequences_in = count};
 
     for (uint64_t i = 0; i < count; i++) {
         PlanCut cut = plan_cut(spec, lengths[i]);
 
-        tally.units += cut.pieces;
+        tally.pieces += cut.pieces;
         tally.tokens_in += lengths[i];
         tally.sequences_dropped += cut.pieces == 0;
         tally.tokens_dropped += cut.pieces == 0 ? lengths[i] : 0;
@@ -30,10 +44,13 @@ void plan_count_window(const PlanSpec *spec, const uint32_t *lengths, uint64_t c
         tally.tokens_truncated += cut.pieces == 1 ? lengths[i] - cut.length : 0;
         tally.sequences_split += cut.pieces > 1;
     }
+    tally.units = tally.pieces;
     *ret_tally = tally;
 }
 
-static uint64_t count_batches(const PlanSpec *spec, uint64_t units) {
+uint64_t plan_batches_of_units(const PlanSpec *spec, uint64_t units) {
+    if (plan_units_are_batches(spec))
+        return units;
     return spec->last == PLAN_LAST_DROP ? units / spec->size : divide_up(units, spec->size);
 }
 
@@ -41,7 +58,7 @@ static void sum_strand(const PlanSpec *spec, PlanStrand *strand, const uint32_t 
     for (uint32_t w = 0; w < strand->window_count; w++)
         strand->unit_sums[w + 1] = strand->unit_sums[w] +
                                    (window_units ? window_units[w] : strand->windows[w].sequences);
-    strand->batch_count = count_batches(spec, strand->unit_sums[strand->window_count]);
+    strand->batch_count = plan_batches_of_units(spec, strand->unit_sums[strand->window_count]);
 }
 
 int plan_epoch_finish(const PlanSpec *spec, PlanEpoch *epoch, uint32_t *const *window_units,

@@ -9,12 +9,18 @@
 #include "plan/plan_draws.h"
 
 /* Strands by what they hold so far: a binary heap of strand numbers whose first has the fewest
- * sequences, and among equals the lowest number. */
+ * (of what the policy weighs blocks by), and among equals the lowest number. */
 typedef struct Dealer {
     uint64_t held[PLAN_STRANDS_MAX];
     uint16_t heap[PLAN_STRANDS_MAX];
     uint32_t count;
 } Dealer;
+
+/* Batches of tokens and pack are about as many as there are tokens, those of others as there are
+ * sequences: what strands are balanced by, and windows filled by. */
+static const uint32_t *block_weights(const PlanSpec *spec, const PlanBlocks *blocks) {
+    return plan_weighs_tokens(spec) ? blocks->tokens : blocks->sequences;
+}
 
 static void free_memory(void *pointer) {
     free(*(void **)pointer);
@@ -32,12 +38,12 @@ static bool dealer_before(const Dealer *dealer, uint16_t a, uint16_t b) {
     return dealer->held[a] < dealer->held[b] || (dealer->held[a] == dealer->held[b] && a < b);
 }
 
-/* The strand that gets a block of so many sequences. */
-static uint16_t dealer_take(Dealer *dealer, uint32_t sequences) {
+/* The strand that gets a block of this weight. */
+static uint16_t dealer_take(Dealer *dealer, uint32_t weight) {
     uint16_t strand = dealer->heap[0];
     uint32_t place = 0;
 
-    dealer->held[strand] += sequences;
+    dealer->held[strand] += weight;
     for (uint32_t child = 1; child < dealer->count; child = 2 * place + 1) {
         if (child + 1 < dealer->count &&
             dealer_before(dealer, dealer->heap[child + 1], dealer->heap[child]))
@@ -67,12 +73,13 @@ static void order_blocks(const PlanSpec *spec, uint64_t epoch, uint32_t *ret_ord
 static int deal_blocks(const PlanSpec *spec, const PlanBlocks *blocks, const uint32_t *order,
                        PlanEpoch *plan) {
     CLEANUP(free_memory) Dealer *dealer = malloc(sizeof *dealer);
+    const uint32_t *weights = block_weights(spec, blocks);
 
     if (!dealer)
         return -ENOMEM;
     dealer_init(dealer, spec->strands);
     for (uint32_t i = 0; i < blocks->count; i++)
-        plan->strands[dealer_take(dealer, blocks->sequences[order[i]])].block_count++;
+        plan->strands[dealer_take(dealer, weights[order[i]])].block_count++;
 
     for (uint32_t s = 0; s < spec->strands; s++) {
         PlanStrand *strand = &plan->strands[s];
@@ -84,23 +91,38 @@ static int deal_blocks(const PlanSpec *spec, const PlanBlocks *blocks, const uin
     }
     dealer_init(dealer, spec->strands);
     for (uint32_t i = 0; i < blocks->count; i++) {
-        PlanStrand *strand = &plan->strands[dealer_take(dealer, blocks->sequences[order[i]])];
+        PlanStrand *strand = &plan->strands[dealer_take(dealer, weights[order[i]])];
 
         strand->blocks[strand->block_count++] = order[i];
     }
     return 0;
 }
 
+bool plan_weighs_tokens(const PlanSpec *spec) {
+    return spec->policy == PLAN_POLICY_TOKENS || spec->policy == PLAN_POLICY_PACK;
+}
+
+uint64_t plan_window_enough(const PlanSpec *spec) {
+    uint64_t batch = spec->policy == PLAN_POLICY_TOKENS ? spec->tokens
+                     : spec->policy == PLAN_POLICY_PACK ? (uint64_t)spec->size * spec->length
+                                                        : spec->size;
+
+    return PLAN_WINDOW_BATCHES * batch;
+}
+
 /* The window that begins at the strand's block `first`. */
 static PlanWindow cut_window(const PlanSpec *spec, const PlanBlocks *blocks,
                              const PlanStrand *strand, uint32_t first) {
-    const uint64_t sequences_min = (uint64_t)PLAN_WINDOW_BATCHES * spec->size;
+    const uint64_t enough = plan_window_enough(spec);
     PlanWindow window = {.block_first = first};
+    uint64_t held = 0;
 
     while (first + window.block_count < strand->block_count &&
-           (window.block_count < spec->window || window.sequences < sequences_min)) {
-        window.sequences += blocks->sequences[strand->blocks[first + window.block_count]];
-        window.block_count++;
+           (window.block_count < spec->window || held < enough)) {
+        uint32_t block = strand->blocks[first + window.block_count++];
+
+        window.sequences += blocks->sequences[block];
+        held += block_weights(spec, blocks)[block];
     }
     return window;
 }
@@ -150,7 +172,8 @@ int plan_epoch_new(const PlanSpec *spec, const PlanBlocks *blocks, uint64_t epoc
     CLEANUP(free_epoch) PlanEpoch *plan = NULL;
     int r;
 
-    assert(spec->window >= 1 && spec->size >= 1 && spec->length_max >= 1);
+    assert(spec->window >= 1 && spec->length_max >= 1);
+    assert(spec->size >= 1 || spec->policy == PLAN_POLICY_TOKENS);
     assert(spec->strands >= 1 && spec->strands <= PLAN_STRANDS_MAX);
 
     plan = calloc(1, sizeof *plan);

@@ -14,11 +14,29 @@ PlanBatch plan_epoch_batch(const PlanSpec *spec, const PlanEpoch *epoch, uint64_
     assert(epoch->counted);
     assert(index < epoch->batch_count);
 
-    batch.unit_first = local % strand->batch_count * spec->size;
+    batch.unit_first = local % strand->batch_count;
+    batch.unit_count = 1;
+    if (plan_units_are_batches(spec))
+        return batch;
+    batch.unit_first *= spec->size;
     units = strand->unit_sums[strand->window_count] - batch.unit_first;
     batch.unit_count = (uint32_t)MIN(units, (uint64_t)spec->size);
-    batch.rows = spec->last == PLAN_LAST_PAD ? spec->size : batch.unit_count;
     return batch;
+}
+
+uint32_t plan_batch_rows(const PlanSpec *spec, uint32_t real) {
+    if (spec->last != PLAN_LAST_PAD)
+        return real;
+    return spec->policy == PLAN_POLICY_TOKENS ? (uint32_t)align_up(real, spec->multiple_of)
+                                              : spec->size;
+}
+
+uint32_t plan_shape_length(const PlanSpec *spec, uint32_t longest) {
+    if (spec->policy == PLAN_POLICY_PACK)
+        return spec->length;
+    if (spec->policy == PLAN_POLICY_BUCKET && spec->shape_bucket)
+        return spec->boundaries[plan_bucket_of(spec, longest)];
+    return longest;
 }
 
 uint64_t plan_round_count(PlanTail tail, uint64_t batch_count, uint64_t start, uint32_t world) {

@@ -154,6 +154,48 @@ static int set_defaults(const SettingsReader *reader, bool in_feed, void *object
     return 0;
 }
 
+/* Keys of one policy say nothing with another, so whoever sets them there expects something. */
+static int check_batch(const SettingsReader *reader, const SettingsFeed *feed, char *path) {
+    static const char *const words[] = {"fixed", "bucket", "tokens", "pack"};
+    const struct {
+        const char *key;
+        SettingsPlace place;
+        SettingsPolicy policy;
+        bool is_set;
+    } keys[] = {
+        {".batch.boundaries", feed->boundaries_place, SETTINGS_POLICY_BUCKET,
+         feed->boundary_count > 0 || feed->boundary_factor != SETTINGS_BOUNDARIES_AUTO},
+        {".batch.shape", feed->shape_place, SETTINGS_POLICY_BUCKET, feed->shape_bucket},
+        {".batch.multiple_of", feed->multiple_of_place, SETTINGS_POLICY_TOKENS,
+         feed->multiple_of != 1},
+    };
+
+    for (size_t k = 0; k < ARRAY_COUNT(keys); k++)
+        if (keys[k].is_set && keys[k].policy != feed->policy)
+            return settings_error(reader->error, reader->name, keys[k].place,
+                                  strcat(path, keys[k].key), "means nothing with batch.policy: %s",
+                                  words[feed->policy]);
+    if (feed->policy == SETTINGS_POLICY_TOKENS && !feed->tokens)
+        return settings_error(reader->error, reader->name, feed->policy_place,
+                              strcat(path, ".batch.tokens"),
+                              "is required with batch.policy: tokens: the places of a batch, "
+                              "padding included");
+    if (feed->policy == SETTINGS_POLICY_PACK && !feed->length)
+        return settings_error(reader->error, reader->name, feed->policy_place,
+                              strcat(path, ".batch.length"),
+                              "is required with batch.policy: pack: the places of a row");
+    if (feed->policy == SETTINGS_POLICY_PACK && feed->length_max > feed->length)
+        return settings_error(reader->error, reader->name, feed->length_max_place,
+                              strcat(path, ".length.max"),
+                              "is %" PRIu32 ", allowed: at most batch.length (%" PRIu32 ")",
+                              feed->length_max, feed->length);
+    if (feed->policy == SETTINGS_POLICY_PACK && feed->pad_to)
+        return settings_error(reader->error, reader->name, feed->pad_to_place,
+                              strcat(path, ".pad.to"),
+                              "means nothing with batch.policy: pack: rows have batch.length");
+    return 0;
+}
+
 static int check_feed(const SettingsReader *reader, const DocumentNode *node,
                       const SettingsFeed *feed) {
     char path[DOCUMENT_PATH_BYTES + 16];
@@ -167,7 +209,7 @@ static int check_feed(const SettingsReader *reader, const DocumentNode *node,
             reader->error, reader->name, feed->pad_to_place, strcat(path, ".pad.to"),
             "is %" PRIu32 ", allowed: longest, or at least length.max (%" PRIu32 ")", feed->pad_to,
             feed->length_max);
-    return 0;
+    return check_batch(reader, feed, path);
 }
 
 static int read_feed(const SettingsReader *reader, const DocumentNode *node, SettingsFeed *feed) {
@@ -336,6 +378,7 @@ void settings_free(Settings *settings) {
         return;
     for (uint32_t f = 0; f < settings->feed_count; f++) {
         free(settings->feeds[f].dataset);
+        free(settings->feeds[f].boundaries);
         free(settings->feeds[f].allow_users);
         free(settings->feeds[f].allow_groups);
     }

@@ -15,7 +15,17 @@ typedef struct SettingsPlace {
     uint32_t line, column;
 } SettingsPlace;
 
-typedef enum SettingsPolicy { SETTINGS_POLICY_FIXED } SettingsPolicy;
+typedef enum SettingsPolicy {
+    SETTINGS_POLICY_FIXED,
+    SETTINGS_POLICY_BUCKET,
+    SETTINGS_POLICY_TOKENS,
+    SETTINGS_POLICY_PACK
+} SettingsPolicy;
+typedef enum SettingsBoundaryKind {
+    SETTINGS_BOUNDARIES_GEOMETRIC, /* each `boundary_factor` thousandths of the one before */
+    SETTINGS_BOUNDARIES_QUANTILES, /* `boundary_count` buckets of about equally many sequences */
+    SETTINGS_BOUNDARIES_LISTED     /* `boundaries` */
+} SettingsBoundaryKind;
 typedef enum SettingsLast {
     SETTINGS_LAST_KEEP,
     SETTINGS_LAST_DROP,
@@ -42,6 +52,8 @@ enum {
     SETTINGS_FEEDS_MAX = 64,
     SETTINGS_TENSORS_MAX = 24,
     SETTINGS_ALLOW_MAX = 256,
+    SETTINGS_BOUNDARIES_MAX = 256,
+    SETTINGS_BOUNDARIES_AUTO = 1100, /* thousandths */
     SETTINGS_NAME = 64 /* of a feed, with the NUL: [A-Za-z0-9._-]+ */
 };
 
@@ -67,6 +79,13 @@ typedef struct SettingsFeed {
     uint32_t strands;
     SettingsPolicy policy;
     uint32_t size;
+    SettingsBoundaryKind boundary_kind;
+    uint32_t boundary_factor;
+    uint32_t *boundaries; /* ascending; NULL unless LISTED */
+    uint32_t boundary_count;
+    bool shape_bucket;
+    uint32_t tokens, multiple_of;
+    uint32_t length, pool, group;
     SettingsLast last;
     SettingsTail tail;
     uint32_t length_max; /* 0: the default of design §2.2 */
@@ -86,8 +105,9 @@ typedef struct SettingsFeed {
     uint32_t *allow_users, *allow_groups; /* numeric ids */
     uint32_t allow_user_count, allow_group_count;
     /* Places, for errors that only the dataset can show. */
-    SettingsPlace place, dataset_place, window_place, strands_place, size_place, length_max_place,
-        overflow_place, pad_to_place, pad_value_place, tensors_place, slots_place;
+    SettingsPlace place, dataset_place, window_place, strands_place, policy_place, size_place,
+        boundaries_place, shape_place, tokens_place, multiple_of_place, length_place, pool_place,
+        group_place, length_max_place, overflow_place, pad_to_place, pad_value_place, tensors_place, slots_place;
 } SettingsFeed;
 
 typedef struct Settings {

@@ -16,7 +16,8 @@ typedef enum SettingsKeyType {
     SETTINGS_KEY_PATH,    /* char *, made absolute */
     SETTINGS_KEY_USERS,   /* SettingsFeed.allow_users */
     SETTINGS_KEY_GROUPS,  /* SettingsFeed.allow_groups */
-    SETTINGS_KEY_TENSORS  /* SettingsFeed.tensors */
+    SETTINGS_KEY_TENSORS, /* SettingsFeed.tensors */
+    SETTINGS_KEY_BOUNDARIES /* SettingsFeed.boundary_kind and what belongs to it */
 } SettingsKeyType;
 
 typedef struct SettingsKey {

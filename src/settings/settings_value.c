@@ -254,6 +254,8 @@ int settings_value_read(const SettingsReader *reader, const SettingsKey *key,
         memcpy((uint8_t *)object + key->place, &node->place, sizeof node->place);
     if (key->type == SETTINGS_KEY_TENSORS)
         return settings_tensor_read(reader, node, object);
+    if (key->type == SETTINGS_KEY_BOUNDARIES)
+        return settings_boundaries_read(reader, node, object);
     if (key->type == SETTINGS_KEY_USERS || key->type == SETTINGS_KEY_GROUPS)
         return read_ids(reader, key, node, object);
     allowed = allowed_text(key, buffer);

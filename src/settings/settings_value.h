@@ -37,3 +37,7 @@ MUST_CHECK bool settings_value_parse_integer(const char *text, int64_t *ret_valu
 /* The key `tensors`: a preset or a mapping (settings_tensor.c). */
 MUST_CHECK int settings_tensor_read(const SettingsReader *reader, const DocumentNode *node,
                                     SettingsFeed *feed);
+
+/* The key `batch.boundaries` (settings_boundaries.c). */
+MUST_CHECK int settings_boundaries_read(const SettingsReader *reader, const DocumentNode *node,
+                                        SettingsFeed *feed);

@@ -154,7 +154,12 @@ static void print_batches(const PlanReport *report) {
     printf("  sequences  %" PRIu64 "\n", feed->catalog->sequences);
     printf("  tokens     %" PRIu64 " (%s), up to %u a sequence\n", feed->catalog->tokens,
            text_format_count(tokens, (double)feed->catalog->tokens), feed->catalog->length_max);
-    printf("  batches    %" PRIu64 " an epoch, of %u rows\n", report->batches, feed->plan.size);
+    if (feed->plan.policy == PLAN_POLICY_TOKENS)
+        printf("  batches    %" PRIu64 " an epoch, of up to %u places\n", report->batches,
+               feed->plan.tokens);
+    else
+        printf("  batches    %" PRIu64 " an epoch, of %u rows\n", report->batches,
+               feed->plan.size);
     if (report->world > 1)
         printf("             %" PRIu64 " for each of %u ranks; %" PRIu64 " %s\n",
                report->batches_per_rank, report->world, report->repeated,

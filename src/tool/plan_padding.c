@@ -12,6 +12,8 @@ typedef struct Walk {
     const PlanEpoch *epoch;
     uint32_t *lengths, *block_sequences;
     PlanUnit *units;
+    uint32_t *firsts; /* of units among the pieces in `units` */
+    PlanScratch scratch;
     uint32_t strand;
     uint64_t batch; /* number within the strand */
     uint32_t rows, longest;
@@ -23,6 +25,8 @@ static void walk_deinit(Walk *walk) {
     free(walk->lengths);
     free(walk->block_sequences);
     free(walk->units);
+    free(walk->firsts);
+    plan_scratch_free(&walk->scratch);
 }
 
 static int walk_init(Walk *walk) {
@@ -30,8 +34,9 @@ static int walk_init(Walk *walk) {
 
     walk->lengths = calloc(feed->window_sequences_max + 1, sizeof *walk->lengths);
     walk->block_sequences = calloc(feed->window_blocks_max + 1, sizeof *walk->block_sequences);
-    walk->units = calloc(feed->window_units_max + 1, sizeof *walk->units);
-    return walk->lengths && walk->block_sequences && walk->units ? 0 : -ENOMEM;
+    walk->units = calloc(feed->window_pieces_max + 1, sizeof *walk->units);
+    walk->firsts = calloc(feed->window_pieces_max + 2, sizeof *walk->firsts);
+    return walk->lengths && walk->block_sequences && walk->units && walk->firsts ? 0 : -ENOMEM;
 }
 
 /* How often the epoch has this batch: 0 where strands were cut to the shortest, more than once
@@ -48,7 +53,7 @@ static uint64_t batch_times(const Walk *walk) {
 static void end_batch(Walk *walk) {
     const PlanSpec *spec = &walk->feed->plan;
     uint64_t times = batch_times(walk);
-    uint64_t rows = spec->last == PLAN_LAST_PAD ? spec->size : walk->rows;
+    uint64_t rows = plan_batch_rows(spec, walk->rows);
 
     walk->sum.rows += times * rows;
     walk->sum.tokens += times * walk->tokens;
@@ -58,23 +63,17 @@ static void end_batch(Walk *walk) {
     walk->tokens = 0;
 }
 
-static void add_unit(Walk *walk, uint32_t length) {
-    walk->rows++;
-    walk->longest = MAX(walk->longest, length);
-    walk->tokens += length;
-    if (walk->rows == walk->feed->plan.size)
-        end_batch(walk);
-}
+/* A unit of pieces first .. last of the window. */
+static void add_unit(Walk *walk, uint32_t first, uint32_t last) {
+    const PlanSpec *spec = &walk->feed->plan;
 
-static void add_tally(PlanTally *sum, const PlanTally *tally) {
-    sum->units += tally->units;
-    sum->sequences_in += tally->sequences_in;
-    sum->tokens_in += tally->tokens_in;
-    sum->sequences_dropped += tally->sequences_dropped;
-    sum->tokens_dropped += tally->tokens_dropped;
-    sum->sequences_truncated += tally->sequences_truncated;
-    sum->tokens_truncated += tally->tokens_truncated;
-    sum->sequences_split += tally->sequences_split;
+    for (uint32_t piece = first; piece < last; piece++) {
+        walk->longest = MAX(walk->longest, walk->units[piece].length);
+        walk->tokens += walk->units[piece].length;
+    }
+    walk->rows += plan_units_are_batches(spec) ? last - first : 1;
+    if (plan_units_are_batches(spec) || walk->rows == spec->size)
+        end_batch(walk);
 }
 
 static int walk_window(Walk *walk, uint32_t number, Error *error) {
@@ -94,14 +93,18 @@ static int walk_window(Walk *walk, uint32_t number, Error *error) {
         walk->block_sequences[i] = catalog->block_sequences[block];
         at += catalog->block_sequences[block];
     }
-    plan_count_window(&walk->feed->plan, walk->lengths, at, &tally);
-    add_tally(&walk->sum.tally, &tally);
+    plan_count_pieces(&walk->feed->plan, walk->lengths, at, &tally);
+    plan_tally_add(&walk->sum.tally, &tally);
     r = plan_window_units_make(&walk->feed->plan, walk->epoch, walk->strand, number, walk->lengths,
-                               walk->block_sequences, walk->units);
+                               walk->block_sequences, tally.pieces, &walk->scratch, walk->units,
+                               walk->firsts);
     if (r < 0)
         return error_set(error, r, "%s: its lengths changed while they were read", catalog->path);
-    for (uint64_t u = 0; u < units; u++)
-        add_unit(walk, walk->units[u].length);
+    for (uint32_t u = 0; u < units; u++) {
+        bool is_fixed = walk->feed->plan.policy == PLAN_POLICY_FIXED;
+
+        add_unit(walk, is_fixed ? u : walk->firsts[u], is_fixed ? u + 1 : walk->firsts[u + 1]);
+    }
     return 0;
 }
 

@@ -77,7 +77,10 @@ static void check_windows(Feed *feed, uint64_t number) {
             const PlanWindow *window = &strand->windows[w];
             uint32_t *lengths = malloc((window->sequences + 1) * sizeof *lengths);
             uint32_t *counts = malloc((window->block_count + 1) * sizeof *counts);
-            PlanUnit *units = malloc((plan_window_units(strand, w) + 1) * sizeof *units);
+            PlanUnit *units = malloc((feed->window_pieces_max + 1) * sizeof *units);
+            uint32_t *firsts = malloc((feed->window_pieces_max + 2) * sizeof *firsts);
+            PlanScratch scratch = {0};
+            PlanTally pieces;
             uint64_t at = 0;
 
             for (uint32_t b = 0; b < window->block_count; b++) {
@@ -87,13 +90,18 @@ static void check_windows(Feed *feed, uint64_t number) {
                 at += counts[b];
             }
             ck_assert_uint_eq(at, window->sequences);
-            ck_assert_int_eq(
-                plan_window_units_make(&spec, epoch->plan, s, w, lengths, counts, units), 0);
+            plan_count_pieces(&spec, lengths, at, &pieces);
+            ck_assert_uint_le(pieces.pieces, feed->window_pieces_max);
+            ck_assert_int_eq(plan_window_units_make(&spec, epoch->plan, s, w, lengths, counts,
+                                                    pieces.pieces, &scratch, units, firsts),
+                             0);
+            plan_scratch_free(&scratch);
             units_all += plan_window_units(strand, w);
-            ck_assert_uint_le(plan_window_units(strand, w), feed->window_units_max);
+            ck_assert_uint_le(plan_window_units(strand, w), feed->window_pieces_max);
             free(lengths);
             free(counts);
             free(units);
+            free(firsts);
         }
     }
     ck_assert_uint_eq(units_all, epoch->plan->tally.units);
@@ -107,7 +115,11 @@ START_TEST(counting_agrees_with_planning)
     static const char *const rules[] = {
         "length: {max: 9, overflow: truncate_left}\n", "length: {max: 9, overflow: split}\n",
         "length: {max: 9, overflow: drop}\n", "length: {empty: drop}\n",
-        "length: {max: 3, overflow: split, empty: drop}\n"};
+        "length: {max: 3, overflow: split, empty: drop}\n",
+        "batch: {policy: bucket, size: 4, last: drop}\n",
+        "batch: {policy: bucket, size: 4, boundaries: {quantiles: 3}}\n",
+        "batch: {policy: tokens, tokens: 100, last: drop}\n",
+        "batch: {policy: tokens, tokens: 90}\nlength: {max: 9, overflow: split}\n"};
     Fixture fixture;
 
     fixture_init(&fixture);
@@ -116,10 +128,12 @@ START_TEST(counting_agrees_with_planning)
         char keys[200];
         Feed *feed;
 
-        snprintf(keys, sizeof keys, "order: {window: 3, strands: 2}\nbatch: {size: 8}\n%s",
-                 rules[i]);
+        snprintf(keys, sizeof keys, "order: {window: 3, strands: 2}\n%s%s",
+                 strstr(rules[i], "batch:") ? "" : "batch: {size: 8}\n", rules[i]);
         feed = fixture_feed(&fixture, keys);
-        ck_assert((feed->block_units != NULL) == (i > 0));
+        ck_assert((feed->block_pieces != NULL) ==
+                  (strstr(rules[i], "split") || strstr(rules[i], "overflow: drop") ||
+                   strstr(rules[i], "empty: drop")));
         check_windows(feed, 0);
         check_windows(feed, 1);
         feed_unref(feed);

@@ -27,7 +27,7 @@ static void check_bounds(Feed *feed, uint32_t epochs) {
                 }
                 ck_assert_uint_le(window->block_count, feed->window_blocks_max);
                 ck_assert_uint_le(window->sequences, feed->window_sequences_max);
-                ck_assert_uint_le(plan_window_units(strand, w), feed->window_units_max);
+                ck_assert_uint_le(plan_window_units(strand, w), feed->window_pieces_max);
                 ck_assert_uint_le(bytes, feed->window_bytes_max);
             }
         }

@@ -142,7 +142,7 @@ START_TEST(sequences_too_long_are_counted)
     fixture_refused(&fixture, "", "pad: {to: 29}\n", sentence);
     fixture_refused(&fixture, "", "pad: {to: 29}\n", "feeds.train.pad.to: ");
     feed = fixture_feed(&fixture, "length: {max: 29, overflow: split}\n");
-    ck_assert_uint_eq(feed->tally.units, 1 + 2 + 1 + 2 + 4 + 1);
+    ck_assert_uint_eq(feed->tally.pieces, 1 + 2 + 1 + 2 + 4 + 1);
     ck_assert_uint_eq(feed->tally.sequences_split, 3);
     ck_assert_uint_eq(feed->tensors.length_max, 29);
     feed_unref(feed);

@@ -14,17 +14,21 @@ typedef struct Expected {
 /* Does expected_unit() hold the units of the current epoch? */
 static bool kept;
 
-static PlanUnit expected_unit(const Expected *expected, uint32_t strand, uint64_t unit,
-                              uint64_t *ret_sequence) {
+/* Piece `piece` of a unit, and how many the unit has. */
+static PlanUnit expected_piece(const Expected *expected, uint32_t strand, uint64_t unit,
+                               uint32_t piece, uint64_t *ret_sequence, uint32_t *ret_pieces) {
     const Catalog *catalog = expected->feed->catalog;
     const PlanStrand *plan = &expected->epoch->plan->strands[strand];
     uint32_t number = plan_window_of_unit(plan, unit);
     const PlanWindow *window = &plan->windows[number];
     static uint32_t lengths[200000], counts[5000];
     static PlanUnit units[400000];
+    static uint32_t firsts[400001];
     static uint32_t kept_strand, kept_number;
     PlanUnit found;
     uint32_t block;
+
+    unit -= plan->unit_sums[number];
 
     if (!kept || kept_strand != strand || kept_number != number) {
         uint64_t at = 0;
@@ -35,14 +39,23 @@ static PlanUnit expected_unit(const Expected *expected, uint32_t strand, uint64_
             counts[i] = catalog->block_sequences[block];
             at += counts[i];
         }
+        PlanScratch scratch = {0};
+        for (uint32_t u = 0; u < ARRAY_COUNT(firsts); u++)
+            firsts[u] = u;
         ck_assert_int_eq(plan_window_units_make(&expected->spec, expected->epoch->plan, strand,
-                                                number, lengths, counts, units),
+                                                number, lengths, counts,
+                                                expected->spec.policy == PLAN_POLICY_FIXED
+                                                    ? plan_window_units(plan, number)
+                                                    : ARRAY_COUNT(units),
+                                                &scratch, units, firsts),
                          0);
+        plan_scratch_free(&scratch);
         kept = true;
         kept_strand = strand;
         kept_number = number;
     }
-    found = units[unit - plan->unit_sums[number]];
+    *ret_pieces = firsts[unit + 1] - firsts[unit];
+    found = units[firsts[unit] + piece];
     block = plan->blocks[window->block_first + found.block];
     *ret_sequence = found.sequence;
     for (uint32_t i = 0; i < block; i++)
@@ -78,13 +91,22 @@ static void check_batch(Bench *bench, const Expected *expected, uint32_t ring,
     uint32_t longest = 0;
 
     ck_assert_uint_eq(descriptor->index, place);
-    ck_assert_uint_eq(descriptor->rows, batch.rows);
+    uint32_t real_rows = batch.unit_count;
+    bool is_unit = plan_units_are_batches(&expected->spec);
+
+    if (is_unit) {
+        uint64_t sequence;
+        (void)expected_piece(expected, batch.strand, batch.unit_first, 0, &sequence, &real_rows);
+    }
+    ck_assert_uint_eq(descriptor->rows, plan_batch_rows(&expected->spec, real_rows));
     ck_assert_int_eq((descriptor->flags & SEQFEED_BATCH_REPEATED) != 0, repeated || batch.repeated);
-    for (uint32_t row = 0; row < batch.rows; row++) {
+    for (uint32_t row = 0; row < descriptor->rows; row++) {
         PlanUnit unit = {0};
         uint64_t sequence = 0;
-        if (row < batch.unit_count) {
-            unit = expected_unit(expected, batch.strand, batch.unit_first + row, &sequence);
+        if (row < real_rows) {
+            uint32_t pieces;
+            unit = expected_piece(expected, batch.strand, batch.unit_first + (is_unit ? 0 : row),
+                                  is_unit ? row : 0, &sequence, &pieces);
             if (labels[row] != dataset_label(sequence))
                 ck_abort_msg("batch %lu row %u: label", (unsigned long)place, row);
         }
@@ -102,7 +124,7 @@ static void check_batch(Bench *bench, const Expected *expected, uint32_t ring,
         longest = unit.length > longest ? unit.length : longest;
         real += unit.length;
     }
-    ck_assert_int_eq(width, longest);
+    ck_assert_int_eq(width, feed_padded_length(expected->feed, longest));
     ck_assert_uint_eq(descriptor->tokens, real);
 }
 
@@ -316,6 +338,46 @@ START_TEST(a_batch_may_span_many_windows)
 }
 END_TEST
 
+/* Batches of policies whose units are batches, with every ending, over ranks and strands. */
+START_TEST(batches_that_are_units_reach_the_slots)
+{
+    static const char *const batches[] = {
+        "    batch: {policy: bucket, size: 8}\n",
+        "    batch: {policy: bucket, size: 8, boundaries: [5, 20], shape: bucket, last: pad}\n"
+        "    pad: {multiple_of: 8}\n",
+        "    batch: {policy: bucket, size: 16, boundaries: {quantiles: 4}, last: drop}\n",
+        "    batch: {policy: tokens, tokens: 600, multiple_of: 4, last: pad}\n",
+        "    batch: {policy: tokens, tokens: 1024, tail: drop}\n    length: {empty: drop}\n",
+        "    batch: {policy: tokens, tokens: 333, last: drop}\n"
+        "    length: {max: 20, overflow: split}\n"};
+
+    for (size_t i = 0; i < ARRAY_COUNT(batches); i++) {
+        run_epochs(&(BenchOptions){.sequences = 2500,
+                                   .block_target = 4096,
+                                   .window = 2,
+                                   .strands = 1 + (uint32_t)i % 3,
+                                   .world = 3,
+                                   .ring_count = 3,
+                                   .members = 1,
+                                   .ranks = ranks_all,
+                                   .extra = batches[i]},
+                   2);
+        run_epochs(&(BenchOptions){.sequences = 2500,
+                                   .block_target = 4096,
+                                   .window = 3,
+                                   .strands = 2,
+                                   .world = 1,
+                                   .ring_count = 1,
+                                   .members = 1,
+                                   .ranks = ranks_all,
+                                   .index = 31,
+                                   .threads = true,
+                                   .extra = batches[i]},
+                   2);
+    }
+}
+END_TEST
+
 START_TEST(threads_give_the_same)
 {
     run_epochs(&(BenchOptions){.sequences = 20000,
@@ -425,5 +487,6 @@ END_TEST
 CHECK_MAIN("stream", one_ring_gets_every_batch_of_three_epochs, pread_and_cache_give_the_same,
            several_ranks_and_strands_share_one_stream, tiny_datasets_wrap_around,
            split_drop_and_truncate_reach_the_slots, a_batch_may_span_many_windows,
+           batches_that_are_units_reach_the_slots,
            threads_give_the_same, a_ring_without_members_does_not_hold_up_the_others,
            a_member_that_lies_is_thrown_out, drain_publishes_what_was_begun_and_says_so)

@@ -3,11 +3,12 @@
  * implementation can be compared. One plan a paragraph:
  *
  *   shuffle seed window strands size last tail max overflow empty    (numbers; enums as in plan.h)
+ *       policy pad_to pad_multiple_of tokens multiple_of length pool group boundaries boundary ...
  *   epoch start world blocks
  *   count length length ...                                          (a line for each block)
  *
- * Answer: "nodata STRAND", or "batches N", a line "INDEX STRAND ROWS REPEATED b,s,start,length ..."
- * for each batch, a line "round EPOCH INDEX batch:repeated ..." for each round, and "end". */
+ * Answer: "nodata STRAND", or "batches N", a line "INDEX STRAND ROWS REPEATED UNIT ..." for each
+ * batch, where a unit is b,s,start,length of its pieces with + between them, a line "round EPOCH INDEX batch:repeated ..." for each round, and "end". */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -15,9 +16,28 @@
 
 typedef struct Question {
     PlanSpec spec;
+    uint32_t boundaries[PLAN_BOUNDARIES_MAX];
     uint64_t epoch, start;
     uint32_t world, blocks;
 } Question;
+
+static bool read_policy(Question *question) {
+    PlanSpec *spec = &question->spec;
+    unsigned policy;
+
+    if (scanf("%u %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32
+              " %" SCNu32,
+              &policy, &spec->pad_to, &spec->pad_multiple_of, &spec->tokens, &spec->multiple_of,
+              &spec->length, &spec->pool, &spec->group, &spec->boundary_count) != 9 ||
+        spec->boundary_count > PLAN_BOUNDARIES_MAX)
+        return false;
+    for (uint32_t b = 0; b < spec->boundary_count; b++)
+        if (scanf("%" SCNu32, &question->boundaries[b]) != 1)
+            return false;
+    spec->policy = policy;
+    spec->boundaries = question->boundaries;
+    return true;
+}
 
 static bool read_question(Question *question) {
     PlanSpec *spec = &question->spec;
@@ -28,12 +48,12 @@ static bool read_question(Question *question) {
               &spec->length_max, &overflow, &empty) != 10)
         return false;
     spec->shuffle = shuffle;
-    spec->policy = PLAN_POLICY_FIXED;
     spec->last = last;
     spec->tail = tail;
     spec->overflow = overflow;
     spec->empty = empty;
-    return scanf("%" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32, &question->epoch, &question->start,
+    return read_policy(question) &&
+           scanf("%" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32, &question->epoch, &question->start,
                  &question->world, &question->blocks) == 4;
 }
 
@@ -57,16 +77,22 @@ static bool read_block(PlanData *data) {
 static void print_batch(const Question *question, const PlanData *data, const PlanEpoch *epoch,
                         uint64_t index) {
     PlanBatch batch = plan_epoch_batch(&question->spec, epoch, index);
-    PlanUnit *units = plan_data_memory(batch.unit_count, sizeof *units);
+    bool whole = plan_units_are_batches(&question->spec);
+    PlanPicked picked = plan_data_pick(&question->spec, data, epoch, batch.strand,
+                                       batch.unit_first, batch.unit_count);
 
-    if (plan_data_units(&question->spec, data, epoch, batch.strand, batch.unit_first,
-                        batch.unit_count, units) < 0)
-        abort();
-    printf("%" PRIu64 " %u %u %d", index, batch.strand, batch.rows, batch.repeated);
-    for (uint32_t i = 0; i < batch.unit_count; i++)
-        printf(" %u,%u,%u,%u", units[i].block, units[i].sequence, units[i].start, units[i].length);
+    printf("%" PRIu64 " %u %u %d", index, batch.strand,
+           plan_batch_rows(&question->spec, whole ? picked.count : batch.unit_count),
+           batch.repeated);
+    for (uint32_t i = 0, unit = 0; i < picked.count; i++) {
+        bool begins = i == picked.firsts[unit];
+
+        unit += begins;
+        printf("%c%u,%u,%u,%u", begins ? ' ' : '+', picked.units[i].block, picked.units[i].sequence,
+               picked.units[i].start, picked.units[i].length);
+    }
     printf("\n");
-    free(units);
+    plan_picked_free(&picked);
 }
 
 static void print_rounds(const Question *question, uint64_t count) {

@@ -78,21 +78,11 @@ static inline uint64_t plan_data_window(const PlanData *data, const PlanEpoch *e
     return count;
 }
 
-static inline void plan_tally_add(PlanTally *sum, const PlanTally *more) {
-    sum->units += more->units;
-    sum->sequences_in += more->sequences_in;
-    sum->tokens_in += more->tokens_in;
-    sum->sequences_dropped += more->sequences_dropped;
-    sum->tokens_dropped += more->tokens_dropped;
-    sum->sequences_truncated += more->sequences_truncated;
-    sum->tokens_truncated += more->tokens_truncated;
-    sum->sequences_split += more->sequences_split;
-}
-
 /* A counted epoch; counts from lengths if `from_lengths`, else from block counts. */
 static inline int plan_data_epoch(const PlanSpec *spec, const PlanData *data, uint64_t number,
                                   bool from_lengths, PlanEpoch **ret_epoch, uint32_t *ret_strand) {
     const PlanBlocks blocks = plan_data_blocks(data);
+    PlanScratch scratch = {0};
     PlanTally tally = {0};
     PlanEpoch *epoch;
     uint32_t **units;
@@ -108,7 +98,8 @@ static inline int plan_data_epoch(const PlanSpec *spec, const PlanData *data, ui
             PlanTally window;
             uint64_t count = plan_data_window(data, epoch, s, w, &lengths, &sequences);
 
-            plan_count_window(spec, lengths, count, &window);
+            if (plan_count_window(spec, epoch, s, w, lengths, count, &scratch, &window) < 0)
+                abort();
             plan_tally_add(&tally, &window);
             units[s][w] = (uint32_t)window.units;
             free(lengths);
@@ -117,6 +108,7 @@ static inline int plan_data_epoch(const PlanSpec *spec, const PlanData *data, ui
     }
     r = plan_epoch_finish(spec, epoch, from_lengths ? units : NULL, from_lengths ? &tally : NULL,
                           ret_strand);
+    plan_scratch_free(&scratch);
     for (uint32_t s = 0; s < epoch->strand_count; s++)
         free(units[s]);
     free(units);
@@ -128,36 +120,82 @@ static inline int plan_data_epoch(const PlanSpec *spec, const PlanData *data, ui
     return 0;
 }
 
-/* Units first .. first + count of a strand, with dataset block numbers. Plans each window that they
- * touch anew, as a seek does. Returns 0 or plan_window_units_make()'s error. */
+/* The pieces of some units, and where each unit begins among them. */
+typedef struct PlanPicked {
+    PlanUnit *units;
+    uint32_t *firsts; /* [units + 1] */
+    uint32_t count;   /* pieces */
+} PlanPicked;
+
+static inline void plan_picked_free(PlanPicked *picked) {
+    free(picked->units);
+    free(picked->firsts);
+}
+
+/* One window's units, with dataset block numbers; aborts when they cannot be made. */
+static inline PlanPicked plan_data_make(const PlanSpec *spec, const PlanData *data,
+                                        const PlanEpoch *epoch, uint32_t strand, uint32_t window) {
+    const PlanStrand *of = &epoch->strands[strand];
+    uint32_t *lengths, *sequences;
+    uint64_t count = plan_data_window(data, epoch, strand, window, &lengths, &sequences);
+    uint64_t units = plan_window_units(of, window);
+    PlanScratch scratch = {0};
+    PlanPicked picked = {0};
+    PlanTally tally;
+
+    plan_count_pieces(spec, lengths, count, &tally);
+    picked.units = plan_data_memory(tally.pieces, sizeof *picked.units);
+    picked.firsts = plan_data_memory(units + 1, sizeof *picked.firsts);
+    if (plan_window_units_make(spec, epoch, strand, window, lengths, sequences, tally.pieces,
+                               &scratch, picked.units, picked.firsts) < 0)
+        abort();
+    for (uint64_t u = 0; u <= units && spec->policy == PLAN_POLICY_FIXED; u++)
+        picked.firsts[u] = (uint32_t)u;
+    picked.count = picked.firsts[units];
+    for (uint32_t i = 0; i < picked.count; i++)
+        picked.units[i].block = of->blocks[of->windows[window].block_first + picked.units[i].block];
+    plan_scratch_free(&scratch);
+    free(lengths);
+    free(sequences);
+    return picked;
+}
+
+/* Units first .. first + count of a strand. Plans each window that they touch anew, as a seek does.
+ */
+static inline PlanPicked plan_data_pick(const PlanSpec *spec, const PlanData *data,
+                                        const PlanEpoch *epoch, uint32_t strand, uint64_t first,
+                                        uint32_t count) {
+    const PlanStrand *of = &epoch->strands[strand];
+    PlanPicked all = {.firsts = plan_data_memory(count + (size_t)1, sizeof *all.firsts)};
+
+    for (uint32_t taken = 0; taken < count;) {
+        uint32_t window = plan_window_of_unit(of, first + taken);
+        uint64_t skip = first + taken - of->unit_sums[window];
+        uint32_t here = (uint32_t)MIN((uint64_t)(count - taken),
+                                      plan_window_units(of, window) - skip);
+        PlanPicked part = plan_data_make(spec, data, epoch, strand, window);
+        uint32_t from = part.firsts[skip], pieces = part.firsts[skip + here] - from;
+
+        all.units = realloc(all.units, (all.count + pieces + (size_t)1) * sizeof *all.units);
+        if (!all.units)
+            abort();
+        memcpy(all.units + all.count, part.units + from, pieces * sizeof *all.units);
+        for (uint32_t u = 0; u < here; u++)
+            all.firsts[taken++] = all.count + part.firsts[skip + u] - from;
+        all.count += pieces;
+        plan_picked_free(&part);
+    }
+    all.firsts[count] = all.count;
+    return all;
+}
+
+/* Units (pieces) of policy fixed into an array. Always 0. */
 static inline int plan_data_units(const PlanSpec *spec, const PlanData *data,
                                   const PlanEpoch *epoch, uint32_t strand, uint64_t first,
                                   uint32_t count, PlanUnit *ret_units) {
-    const PlanStrand *of = &epoch->strands[strand];
+    PlanPicked picked = plan_data_pick(spec, data, epoch, strand, first, count);
 
-    while (count > 0) {
-        uint32_t window = plan_window_of_unit(of, first);
-        uint64_t in_window = plan_window_units(of, window);
-        uint64_t skip = first - of->unit_sums[window];
-        uint32_t *lengths, *sequences, taken;
-        PlanUnit *units = plan_data_memory(in_window, sizeof *units);
-        int r;
-
-        plan_data_window(data, epoch, strand, window, &lengths, &sequences);
-        r = plan_window_units_make(spec, epoch, strand, window, lengths, sequences, units);
-        free(lengths);
-        free(sequences);
-        taken = (uint32_t)MIN((uint64_t)count, in_window - skip);
-        for (uint32_t i = 0; i < taken && r == 0; i++) {
-            *ret_units = units[skip + i];
-            ret_units->block = of->blocks[of->windows[window].block_first + ret_units->block];
-            ret_units++;
-        }
-        free(units);
-        if (r < 0)
-            return r;
-        first += taken;
-        count -= taken;
-    }
+    memcpy(ret_units, picked.units, count * sizeof *ret_units);
+    plan_picked_free(&picked);
     return 0;
 }

@@ -209,19 +209,19 @@ START_TEST(overflow_and_empty_rules_are_counted)
     PlanSpec spec = ordinary;
     PlanTally tally;
 
-    plan_count_window(&spec, lengths, ARRAY_COUNT(lengths), &tally);
+    plan_count_pieces(&spec, lengths, ARRAY_COUNT(lengths), &tally);
     ck_assert_uint_eq(tally.units, 7);
     ck_assert_uint_eq(tally.sequences_truncated, 3);
     ck_assert_uint_eq(tally.tokens_truncated, 1 + 25 + 40);
     spec.empty = PLAN_EMPTY_DROP;
     spec.overflow = PLAN_OVERFLOW_SPLIT;
-    plan_count_window(&spec, lengths, ARRAY_COUNT(lengths), &tally);
+    plan_count_pieces(&spec, lengths, ARRAY_COUNT(lengths), &tally);
     ck_assert_uint_eq(tally.units, 1 + 1 + 2 + 3 + 3);
     ck_assert_uint_eq(tally.sequences_split, 3);
     ck_assert_uint_eq(tally.sequences_dropped, 2);
     ck_assert_uint_eq(tally.tokens_dropped, 0);
     spec.overflow = PLAN_OVERFLOW_DROP;
-    plan_count_window(&spec, lengths, ARRAY_COUNT(lengths), &tally);
+    plan_count_pieces(&spec, lengths, ARRAY_COUNT(lengths), &tally);
     ck_assert_uint_eq(tally.units, 2);
     ck_assert_uint_eq(tally.sequences_dropped, 5);
     ck_assert_uint_eq(tally.tokens_dropped, 21 + 45 + 60);
@@ -376,11 +376,19 @@ START_TEST(lengths_that_disagree_with_the_count_are_refused)
     for (uint32_t i = 0; i < 3; i++)
         plan_data_add(&data, 1);
     epoch = make_epoch(&spec, &data, 0);
-    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, more, counts, units), -EBADMSG);
-    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, fewer, counts, units), -EBADMSG);
-    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, huge, counts, units), -EBADMSG);
+    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, more, counts, 3, NULL, units,
+                                            NULL),
+                     -EBADMSG);
+    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, fewer, counts, 3, NULL, units,
+                                            NULL),
+                     -EBADMSG);
+    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, huge, counts, 3, NULL, units,
+                                            NULL),
+                     -EBADMSG);
     spec.overflow = PLAN_OVERFLOW_ERROR;
-    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, more, counts, units), -EBADMSG);
+    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, more, counts, 3, NULL, units,
+                                            NULL),
+                     -EBADMSG);
     plan_epoch_free(epoch);
     plan_data_deinit(&data);
 }

@@ -18,11 +18,11 @@ AUTO_WINDOW_BYTES = 64 << 20
 
 class Expected:
     """Expected(dataset, size=8, seed=3, ...) takes the words of the configuration's order, batch,
-    length and pad."""
+    length and pad; other policies than fixed come as the section, batch={"policy": "bucket", ...}."""
 
     def __init__(self, directory, size=64, shuffle=True, seed=0, window=None, strands=1, last="keep",
                  tail="repeat", length_max=None, overflow="error", empty="keep", to="longest", multiple_of=1,
-                 side="right", value=0):
+                 side="right", value=0, batch=None):
         self.dataset = shard_reader.read_dataset(directory)
         self.blocks = self.dataset.blocks
         self.lengths = [block.lengths.tolist() for block in self.blocks]
@@ -30,12 +30,30 @@ class Expected:
         raw = sum(len(block.raw) for block in self.blocks)
         if window is None:
             window = max(1, len(self.blocks)) if raw <= AUTO_WINDOW_BYTES else 64
+        own = {"policy": "fixed", "size": size, "last": last, "tail": tail, **(batch or {})}
         if length_max is None:
             length_max = longest if to == "longest" else to
+            length_max = own.get("length", length_max)
         self.to, self.multiple_of, self.side, self.value = to, multiple_of, side, value
         self.spec = plan_reference.Spec(
-            size=size, max=length_max, shuffle=shuffle, seed=seed, window=window, strands=strands, last=last,
-            tail=tail, overflow=overflow, empty=empty, pad=f"{to}/{multiple_of}/{side}/{value}")
+            max=length_max, shuffle=shuffle, seed=seed, window=window, strands=strands,
+            overflow=overflow, empty=empty, pad=f"{to}/{multiple_of}/{side}/{value}",
+            pad_to=0 if to == "longest" else to, pad_multiple_of=multiple_of,
+            **{name: own[name] for name in own if name != "boundaries"})
+        self.settle(own.get("boundaries", "auto"), min(length_max, longest))
+
+    def settle(self, boundaries, longest):
+        if isinstance(boundaries, list):
+            self.spec.boundaries = plan_reference.listed(boundaries, longest)
+            self.spec.boundary_text = ",".join(map(str, boundaries))
+        elif isinstance(boundaries, dict) and "quantiles" in boundaries:
+            parts = boundaries["quantiles"]
+            self.spec.boundaries = plan_reference.quantiles(self.lengths, self.spec.max, parts)
+            self.spec.boundary_text = f"q{parts}"
+        else:
+            factor = 1.1 if boundaries == "auto" else boundaries["geometric"]
+            self.spec.boundaries = plan_reference.geometric(longest, round(factor * 1000))
+            self.spec.boundary_text = f"g{round(factor * 1000)}"
 
     def cursor(self, epoch, index):
         return plan_reference.cursor(self.spec, self.dataset.id, epoch, index)
@@ -64,12 +82,9 @@ class Expected:
 
     def tensors(self, batch):
         """The preset `seed`."""
-        rows = [self.tokens(unit) for unit in batch.units]
+        rows = [self.tokens(piece) for piece in batch.pieces()]
         rows += [numpy.zeros(0, numpy.int64)] * (batch.rows - len(rows))
-        length = max(len(row) for row in rows)
-        if self.to != "longest":
-            length = self.to
-        length = -(-length // self.multiple_of) * self.multiple_of
+        length = plan_reference.row_length(self.spec, batch)
         tokens = numpy.full((len(rows), length), self.value, numpy.int64)
         mask = numpy.zeros((len(rows), length), numpy.bool_)
         for number, row in enumerate(rows):
@@ -78,8 +93,8 @@ class Expected:
             mask[number, first:first + len(row)] = True
         found = {"tokens": tokens, "mask": mask}
         if "label" in self.blocks[0].values:
-            labels = [int(self.blocks[unit.block].values["label"][unit.sequence])
-                      for unit in batch.units]
+            labels = [int(self.blocks[piece.block].values["label"][piece.sequence])
+                      for piece in batch.pieces()]
             found["labels"] = numpy.array(labels + [-100] * (len(rows) - len(labels)), numpy.int64)
         found["lengths"] = numpy.array([len(row) for row in rows], numpy.int64)
         return found

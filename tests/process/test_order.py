@@ -117,6 +117,50 @@ def test_ends_of_epochs(tmp_path, dataset, last, tail):
             agree(daemon.cat(rank=rank, world=4), known.rank(rank, 4))
 
 
+POLICIES = [
+    {"policy": "bucket", "size": SIZE},
+    {"policy": "bucket", "size": 5, "boundaries": [20, 40], "shape": "bucket", "last": "pad"},
+    {"policy": "bucket", "size": 16, "boundaries": {"quantiles": 6}, "last": "drop"},
+    {"policy": "tokens", "tokens": 6000},
+    {"policy": "tokens", "tokens": 25000, "multiple_of": 8, "last": "pad", "tail": "drop"},
+]
+
+
+@pytest.mark.parametrize("batch", POLICIES)
+def test_policies_whose_units_are_batches(tmp_path, dataset, batch):
+    """All ranks of three, and resumed in the middle under another number of ranks."""
+    config = harness.one_feed(tmp_path / "c.yaml", dataset, order={"seed": 3, "window": 4, "strands": 2},
+                              batch=batch)
+    known = expected.Expected(dataset, seed=3, window=4, strands=2, batch=batch)
+    with harness.Daemon(config) as daemon:
+        for rank in range(3):
+            agree(daemon.cat(rank=rank, world=3), known.rank(rank, 3))
+        rounds = known.epoch(world=3)
+        cursor = rounds[len(rounds) // 2][0]["cursor"]
+        epoch, index = expected.plan_reference.cursor_position(cursor)
+        agree(daemon.cat(resume=cursor, world=2), known.rank(0, 2, epoch, index))
+
+
+def test_a_cursor_of_other_boundaries_is_refused(tmp_path, dataset):
+    long = list(range(1, 60, 2))
+    config = harness.one_feed(tmp_path / "c.yaml", dataset, order={"seed": 3, "window": 4},
+                              batch={"policy": "bucket", "size": 8, "boundaries": long})
+    known = expected.Expected(dataset, seed=3, window=4, batch={"policy": "bucket", "size": 8,
+                                                                "boundaries": long})
+    with harness.Daemon(config) as daemon:
+        first = daemon.cat(n=3)
+        agree(first, known.rank(0)[:3])
+        assert ";batch=#" in first[0]["cursor"]
+        agree(daemon.cat(n=2, resume=first[2]["cursor"]), known.rank(0)[3:5])
+    with harness.Daemon(harness.one_feed(
+            tmp_path / "d.yaml", dataset, order={"seed": 3, "window": 4},
+            batch={"policy": "bucket", "size": 8, "boundaries": [9, 30]})) as daemon:
+        done = harness.tool(*daemon.cat_arguments(resume=first[2]["cursor"]), check=False)
+        assert done.returncode == 1
+        said = done.stderr
+        assert "the feed has bucket/8/9,30/longest/keep/repeat" in said
+
+
 @pytest.mark.parametrize("overflow", ["truncate_right", "truncate_left", "split", "drop"])
 def test_long_and_empty_sequences(tmp_path, dataset, overflow):
     config = configure(tmp_path, dataset, length={"max": 25, "overflow": overflow, "empty": "drop"})

@@ -22,6 +22,7 @@ LAST = ["keep", "drop", "pad"]
 TAIL = ["repeat", "drop"]
 OVERFLOW = ["error", "truncate_right", "truncate_left", "split", "drop"]
 EMPTY = ["keep", "drop"]
+POLICY = ["fixed", "bucket", "tokens", "pack"]
 
 
 def random_spec(dice: random.Random) -> reference.Spec:
@@ -39,6 +40,30 @@ def random_spec(dice: random.Random) -> reference.Spec:
     )
 
 
+def with_policy(dice: random.Random, spec: reference.Spec, policy: str) -> reference.Spec:
+    """The same with another policy and settings for it that a feed would allow."""
+    spec.policy = policy
+    if policy == "bucket":
+        kind = dice.choice(["geometric", "listed", "all"])
+        own = sorted(dice.sample(range(1, 30), dice.randint(1, 6)))
+        spec.boundaries = {
+            "geometric": reference.geometric(spec.max, dice.choice([1100, 1500, 2000])),
+            "listed": reference.listed(own, spec.max),
+            "all": (spec.max,),
+        }[kind]
+    if policy == "tokens":
+        spec.pad_to = dice.choice([0, 0, spec.max + dice.randint(0, 5)])
+        spec.pad_multiple_of = dice.choice([1, 1, 4, 8])
+        spec.multiple_of = dice.choice([1, 2, 8])
+        least = spec.multiple_of * reference.row_places(spec, spec.max)
+        spec.tokens = least + dice.choice([0, 1, dice.randint(0, 3 * least)])
+    if policy == "pack":
+        spec.length = spec.max + dice.choice([0, 1, dice.randint(0, 200)])
+        spec.pool = dice.choice([1, 2, 5, 64, 256])
+        spec.group = dice.choice([0, 0, 1, 2, 7, 64])
+    return spec
+
+
 def random_lengths(dice: random.Random, strands: int) -> list:
     """Blocks of very different sizes, also without sequences, and runs that a rule drops whole."""
     longest = dice.choice([0, 1, 5, 12, 40])
@@ -53,6 +78,8 @@ def question(spec, lengths, epoch, start, world) -> str:
         int(spec.shuffle), spec.seed, spec.window, spec.strands, spec.size,
         LAST.index(spec.last), TAIL.index(spec.tail), spec.max,
         OVERFLOW.index(spec.overflow), EMPTY.index(spec.empty),
+        POLICY.index(spec.policy), spec.pad_to, spec.pad_multiple_of, spec.tokens, spec.multiple_of,
+        spec.length, spec.pool, spec.group, len(spec.boundaries), *spec.boundaries,
     ]  # fmt: skip
     lines = [head, [epoch, start, world, len(lengths)]] + [[len(b), *b] for b in lengths]
     return "".join(" ".join(map(str, line)) + "\n" for line in lines)
@@ -65,7 +92,9 @@ def expected(spec, lengths, epoch, start, world) -> str:
         return f"nodata {strand}\n"
     lines = [f"batches {len(batches)}"]
     for b in batches:
-        units = "".join(" " + ",".join(map(str, unit)) for unit in b.units)
+        units = "".join(
+            " " + "+".join(",".join(map(str, piece)) for piece in unit) for unit in b.units
+        )
         lines.append(f"{b.index} {b.strand} {b.rows} {int(b.repeated)}{units}")
     if start < len(batches):
         for places, cursor in reference.rounds(spec, len(batches), epoch, start, world):
@@ -108,6 +137,60 @@ def test_random_plans_agree(seed):
     usable = sum(not expected(*plan).startswith("nodata") for plan in plans)
     assert usable > len(plans) // 3
     compare(plans)
+
+
+@pytest.mark.parametrize("policy", POLICY[1:])
+@pytest.mark.parametrize("seed", range(4))
+def test_random_plans_of_other_policies_agree(seed, policy):
+    dice = random.Random(f"{seed} {policy}")
+    plans = []
+    for _ in range(30):
+        spec = with_policy(dice, random_spec(dice), policy)
+        lengths = random_lengths(dice, spec.strands)
+        for epoch in (0, dice.getrandbits(40)):
+            plans.append((spec, lengths, epoch, dice.randint(0, 20), dice.randint(1, 9)))
+    usable = sum(not expected(*plan).startswith("nodata") for plan in plans)
+    assert usable > len(plans) // 3
+    compare(plans)
+
+
+@pytest.mark.parametrize("policy", POLICY[1:])
+def test_larger_plans_of_other_policies_agree(policy):
+    """Lengths of several digits of the sort, pools and buckets of the usual size."""
+    dice = random.Random(policy)
+    lengths = [[dice.choice([dice.randint(0, 300), dice.randint(1, 5000)]) for _ in range(200)]
+               for _ in range(12)]
+    spec = reference.Spec(size=16, max=4000, window=5, strands=2, overflow="truncate_left")
+    spec = with_policy(dice, spec, policy)
+    spec.boundaries = reference.geometric(4000, 1100)
+    compare([(spec, lengths, epoch, 0, 3) for epoch in (0, 1)])
+
+
+@pytest.mark.parametrize("policy", POLICY)
+def test_every_sequence_once_an_epoch(policy):
+    """Split and keep: each token and each empty sequence is in one batch that is not repeated."""
+    dice = random.Random(policy)
+    for _ in range(20):
+        spec = with_policy(dice, random_spec(dice), policy)
+        spec.overflow, spec.empty, spec.last, spec.tail = "split", "keep", "keep", "repeat"
+        lengths = random_lengths(dice, spec.strands)
+        try:
+            batches = reference.Epoch(spec, lengths, 3).batches
+        except reference.NoBatch:
+            continue
+        found = sorted(p for b in batches if not b.repeated for p in b.pieces())
+        assert len(set(found)) == len(found)
+        assert sum(piece.length for piece in found) == sum(map(sum, lengths))
+        assert {(p.block, p.sequence) for p in found} == {
+            (b, s) for b, block in enumerate(lengths) for s in range(len(block))
+        }
+
+
+def test_boundaries():
+    assert reference.geometric(20, 1100) == (8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
+    assert reference.geometric(5, 1100) == (5,)
+    assert reference.listed([4, 9, 40], 9) == (4, 9)
+    assert reference.quantiles([[1, 2, 3], [4, 50]], 10, 2) == (3, 10)
 
 
 def test_a_larger_plan_agrees():

@@ -3,13 +3,16 @@
 
     spec = Spec(size=2, window=1, max=3, overflow="split", shuffle=False)
     epoch = Epoch(spec, [[2, 3], [1], [4, 2, 5]], epoch=0)
-    epoch.batches[3].units                          # [(2, 2, 6, 3), (2, 2, 9, 2)]
+    epoch.batches[3].units                          # [[(2, 2, 6, 3)], [(2, 2, 9, 2)]]
+    epoch.batches[3].pieces()                       # [(2, 2, 6, 3), (2, 2, 9, 2)]
     for round in rounds(spec, len(epoch.batches), epoch=0, start=0, world=3): ...
     for step in stream(spec, lengths, world=3): ... # goes on from epoch to epoch
 
 Speed is no aim: it is read beside the document.
 """
 
+import ctypes
+import ctypes.util
 import dataclasses
 import re
 from typing import Iterator, NamedTuple
@@ -18,14 +21,17 @@ import numpy
 
 PURPOSE_BLOCKS = 1
 PURPOSE_SEQUENCES = 2
+PURPOSE_UNITS = 3
 
 
 @dataclasses.dataclass
 class Spec:
-    """Settings of section 2, every default settled. `pad` is only shown in cursors."""
+    """Settings of section 2, every default settled; `boundaries` are the settled numbers. `pad`,
+    and `boundary_text` (boundaries as the cursor says them), are only shown in cursors."""
 
     size: int
     max: int
+    policy: str = "fixed"
     shuffle: bool = True
     seed: int = 0
     window: int = 64
@@ -35,9 +41,19 @@ class Spec:
     overflow: str = "error"
     empty: str = "keep"
     pad: str = "longest/1/right/0"
+    pad_to: int = 0
+    pad_multiple_of: int = 1
+    boundaries: tuple = ()
+    boundary_text: str = "g1100"
+    shape: str = "longest"
+    tokens: int = 0
+    multiple_of: int = 1
+    length: int = 0
+    pool: int = 256
+    group: int = 0
 
 
-class Unit(NamedTuple):
+class Piece(NamedTuple):
     block: int
     sequence: int
     start: int
@@ -47,9 +63,12 @@ class Unit(NamedTuple):
 class Batch(NamedTuple):
     index: int
     strand: int
-    units: list  # of Unit
+    units: list  # of lists of Piece
     rows: int
     repeated: bool
+
+    def pieces(self) -> list:
+        return [piece for unit in self.units for piece in unit]
 
 
 class Place(NamedTuple):
@@ -102,6 +121,38 @@ def permuted(things: list, seed: int, purpose: int, strand: int, epoch: int, win
     return things
 
 
+# Section 2
+
+
+def geometric(longest: int, factor: int) -> tuple:
+    """Boundaries up to M = longest; `factor` in thousandths."""
+    found, b = [], 8
+    while b < longest:
+        found.append(b)
+        b = max(b + 1, b * factor // 1000)
+    return tuple(found + [longest])
+
+
+def quantiles(lengths: list, most: int, parts: int) -> tuple:
+    every = sorted(min(length, most) for block in lengths for length in block)
+    longest = max([1, *every])
+    found = []
+    for k in range(1, parts):
+        value = every[-(-k * len(every) // parts) - 1]
+        if 1 <= value < longest and (not found or value > found[-1]):
+            found.append(value)
+    return tuple(found + [longest])
+
+
+def listed(boundaries: list, longest: int) -> tuple:
+    return tuple([b for b in boundaries if b < longest] + [longest])
+
+
+def row_places(spec: Spec, length: int) -> int:
+    places = spec.pad_to or max(length, 1)
+    return -(-places // spec.pad_multiple_of) * spec.pad_multiple_of
+
+
 # Section 4
 
 
@@ -120,6 +171,73 @@ def pieces(spec: Spec, length: int) -> list:
     if spec.overflow == "drop":
         return []
     raise ValueError(f"a sequence of {length} tokens, length.max is {spec.max}")
+
+
+def bucket_units(spec: Spec, window: list) -> list:
+    waiting = [[] for _ in spec.boundaries]
+    units = []
+    for piece in window:
+        bucket = next(i for i, most in enumerate(spec.boundaries) if piece.length <= most)
+        waiting[bucket].append(piece)
+        if len(waiting[bucket]) == spec.size:
+            units.append(waiting[bucket])
+            waiting[bucket] = []
+    # Pieces of equal length are in the same bucket, and there in the order of the window.
+    rest = sorted((piece for bucket in waiting for piece in bucket), key=lambda p: p.length)
+    units += [rest[at : at + spec.size] for at in range(0, len(rest), spec.size)]
+    if spec.last == "drop" and units and len(units[-1]) < spec.size:
+        units.pop()
+    return units
+
+
+def token_units(spec: Spec, window: list) -> list:
+    m = spec.multiple_of
+    rest = sorted(window, key=lambda piece: piece.length)
+    units, count = [], 0
+    while count < len(rest):
+        if (count + 1) * row_places(spec, rest[count].length) <= spec.tokens:
+            count += 1
+            continue
+        whole = count - count % m
+        units.append(rest[:whole])
+        rest, count = rest[whole:], 0
+    whole = len(rest) - len(rest) % m
+    if whole:
+        units.append(rest[:whole])
+    if whole < len(rest) and spec.last != "drop":
+        units.append(rest[whole:])
+    return units
+
+
+def packed_units(spec: Spec, window: list) -> list:
+    coming = list(window)
+    pool, units = [], []
+
+    def take(at: int):
+        row.append(pool.pop(at))
+        if coming:
+            pool.append(coming.pop(0))
+        return max(row[-1].length, 1)
+
+    while coming and len(pool) < spec.pool:
+        pool.append(coming.pop(0))
+    while pool:
+        row = []
+        room = spec.length - take(0)
+        while True:
+            fitting = [max(piece.length, 1) for piece in pool if max(piece.length, 1) <= room]
+            if not fitting:
+                break
+            room -= take([max(piece.length, 1) for piece in pool].index(max(fitting)))
+        units.append(row)
+    if spec.group < 2:
+        return units
+    ordered = []
+    for number, first in enumerate(range(0, len(units), spec.group)):
+        group = units[first : first + spec.group]
+        sign = -1 if number % 2 else 1
+        ordered += sorted(group, key=lambda row: sign * sum(piece.length**2 for piece in row))
+    return ordered
 
 
 class Epoch:
@@ -150,35 +268,44 @@ class Epoch:
         for block in blocks:
             strand = held.index(min(held))
             strands[strand].append(block)
-            held[strand] += len(self.lengths[block])
+            held[strand] += self._weight(block)
         return strands
+
+    def _weight(self, block: int) -> int:
+        lengths = self.lengths[block]
+        return sum(lengths) if self.spec.policy in ("tokens", "pack") else len(lengths)
 
     def _windows(self, blocks: list) -> list:
         windows = []
         at = 0
+        batch = {"tokens": self.spec.tokens, "pack": self.spec.size * self.spec.length}
+        enough = 4 * batch.get(self.spec.policy, self.spec.size)
         while at < len(blocks):
-            window, sequences = [], 0
-            while at < len(blocks) and (
-                len(window) < self.spec.window or sequences < 4 * self.spec.size
-            ):
+            window, weight = [], 0
+            while at < len(blocks) and (len(window) < self.spec.window or weight < enough):
                 window.append(blocks[at])
-                sequences += len(self.lengths[blocks[at]])
+                weight += self._weight(blocks[at])
                 at += 1
             windows.append(window)
         return windows
 
     def _units(self, strand: int, window: int, blocks: list) -> list:
-        units = []
+        spec, found = self.spec, []
         for block in blocks:
             start = 0
             for sequence, length in enumerate(self.lengths[block]):
-                for skip, piece in pieces(self.spec, length):
-                    units.append(Unit(block, sequence, start + skip, piece))
+                for skip, piece in pieces(spec, length):
+                    found.append(Piece(block, sequence, start + skip, piece))
                 start += length
-        if self.spec.shuffle:
-            units = permuted(
-                units, self.spec.seed, PURPOSE_SEQUENCES, strand, self.epoch, window
-            )
+        if spec.shuffle:
+            found = permuted(found, spec.seed, PURPOSE_SEQUENCES, strand, self.epoch, window)
+        if spec.policy == "fixed":
+            return [[piece] for piece in found]
+        if spec.policy == "pack":
+            return packed_units(spec, found)
+        units = (bucket_units if spec.policy == "bucket" else token_units)(spec, found)
+        if spec.shuffle:
+            units = permuted(units, spec.seed, PURPOSE_UNITS, strand, self.epoch, window)
         return units
 
     # Section 5
@@ -186,6 +313,8 @@ class Epoch:
     def _strand_batches(self, windows: list) -> list:
         size = self.spec.size
         units = [unit for window in windows for unit in window]
+        if self.spec.policy in ("bucket", "tokens"):
+            return [[unit] for unit in units]
         batches = [units[at : at + size] for at in range(0, len(units), size)]
         if self.spec.last == "drop" and batches and len(batches[-1]) < size:
             batches.pop()
@@ -200,9 +329,30 @@ class Epoch:
         for b in range(count):
             strand, local = b % len(strands), b // len(strands)
             units = strands[strand][local % len(strands[strand])]
-            rows = self.spec.size if self.spec.last == "pad" else len(units)
+            rows = self._rows(units)
             batches.append(Batch(b, strand, units, rows, local >= len(strands[strand])))
         return batches
+
+
+    def _rows(self, units: list) -> int:
+        spec = self.spec
+        rows = len(units[0]) if spec.policy in ("bucket", "tokens") else len(units)
+        if spec.last != "pad":
+            return rows
+        if spec.policy == "tokens":
+            return -(-rows // spec.multiple_of) * spec.multiple_of
+        return spec.size
+
+
+def row_length(spec: Spec, batch: Batch) -> int:
+    """Places of the batch's rows."""
+    longest = max([piece.length for piece in batch.pieces()], default=0)
+    if spec.policy == "pack":
+        longest = spec.length
+    if spec.policy == "bucket" and spec.shape == "bucket":
+        longest = next(most for most in spec.boundaries if longest <= most)
+    longest = spec.pad_to or longest
+    return -(-longest // spec.pad_multiple_of) * spec.pad_multiple_of
 
 
 # Section 7
@@ -261,12 +411,30 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
+def xxh3_64(data: bytes) -> int:
+    library = ctypes.CDLL(ctypes.util.find_library("xxhash"))
+    library.XXH3_64bits.restype = ctypes.c_uint64
+    library.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    return library.XXH3_64bits(data, len(data))
+
+
+def batch_text(spec: Spec) -> str:
+    own = {
+        "fixed": [spec.size],
+        "bucket": [spec.size, spec.boundary_text, spec.shape],
+        "tokens": [spec.tokens, spec.multiple_of],
+        "pack": [spec.size, spec.length, spec.pool, spec.group],
+    }[spec.policy]
+    text = "/".join(map(str, [spec.policy, *own, spec.last, spec.tail]))
+    return text if len(text) <= 64 else f"#{xxh3_64(text.encode()):016x}"
+
+
 def cursor(spec: Spec, data: str, epoch: int, index: int) -> str:
     """`data` is the dataset id in hexadecimal."""
     order = "shuffle" if spec.shuffle else "input"
     text = (
         f"sf1;data={data};order={order}/{spec.window}/{spec.strands}"
-        f";batch=fixed/{spec.size}/{spec.last}/{spec.tail}"
+        f";batch={batch_text(spec)}"
         f";length={spec.max}/{spec.overflow}/{spec.empty};pad={spec.pad}"
         f";seed={spec.seed};epoch={epoch};index={index}"
     )
