@@ -288,6 +288,7 @@ static void step_draining(Stream *stream) {
     Pushed pushed = {0};
     bool done = true;
 
+    stream_close_windows(stream); /* one that is still to be decoded may wait for its turn */
     (void)stream_advance_windows(stream, &pushed);
     for (uint32_t i = 0; i < stream->ring_count; i++) {
         stream_issue_pieces(stream, &stream->rings[i], &pushed);
