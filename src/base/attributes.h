@@ -2,6 +2,8 @@
 /* attributes.h: words for what the compiler can check or do for us. */
 #pragma once
 
+#include <stddef.h>
+
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define PRINTF_FORMAT(text, first) __attribute__((format(printf, text, first)))
 #define CACHE_LINE 64
@@ -9,6 +11,11 @@
 /* CLEANUP(thing_deinit) Thing thing = THING_NONE; calls thing_deinit(&thing) when the scope ends.
  * Hand the object over by setting the local to its NONE value. */
 #define CLEANUP(function) __attribute__((cleanup(function)))
+
+/* The object whose member `pointer` points to. The step over void tells compilers that the
+ * alignment is right. */
+#define CONTAINER_OF(pointer, type, member) \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 #define ARRAY_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

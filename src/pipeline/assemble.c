@@ -74,7 +74,7 @@ static int window_make_units(Window *window, PipelineWorker *worker, Error *erro
 }
 
 void window_plan_run(Task *task, void *context) {
-    Window *window = (Window *)((char *)task - offsetof(Window, plan));
+    Window *window = CONTAINER_OF(task, Window, plan);
     Stream *stream = window->stream;
     Error error;
 
@@ -106,7 +106,7 @@ static bool lengths_agree(const Window *window, uint32_t index, const BlockView 
 }
 
 void window_decode_run(Task *task, void *context) {
-    WindowBlock *block = (WindowBlock *)((char *)task - offsetof(WindowBlock, decode));
+    WindowBlock *block = CONTAINER_OF(task, WindowBlock, decode);
     PipelineWorker *worker = context;
     Window *window = block->window;
     Stream *stream = window->stream;
@@ -139,7 +139,7 @@ void window_decode_run(Task *task, void *context) {
 }
 
 void assemble_piece_run(Task *task, void *context) {
-    SlotPiece *piece = (SlotPiece *)((char *)task - offsetof(SlotPiece, task));
+    SlotPiece *piece = CONTAINER_OF(task, SlotPiece, task);
     PipelineWorker *worker = context;
     SlotJob *job = piece->job;
     Window *window = piece->window;
@@ -149,7 +149,8 @@ void assemble_piece_run(Task *task, void *context) {
     bool last_piece = piece == &job->pieces[job->piece_count - 1];
     Error error;
 
-    worker->rows = scratch(worker->rows, &worker->rows_capacity, piece->piece_count, sizeof(FillRow));
+    worker->rows = scratch(worker->rows, &worker->rows_capacity, piece->piece_count,
+                           sizeof(FillRow));
     if (!worker->rows) {
         error_set(&error, -ENOMEM, "no memory for a batch of %u rows", piece->piece_count);
         stream_fail(stream, &error);

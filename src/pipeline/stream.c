@@ -233,7 +233,7 @@ static int make_all(Stream *stream, Error *error) {
 /* Worker task. It has held the baton since stream_new(), so that no wake finds a half-made stream.
  */
 static void stream_make_run(Task *task, void *worker) {
-    Stream *stream = (Stream *)((char *)task - offsetof(Stream, make));
+    Stream *stream = CONTAINER_OF(task, Stream, make);
     PipelineEvent event = {.kind = PIPELINE_EVENT_READY};
     Error error;
 
@@ -249,7 +249,7 @@ static void stream_make_run(Task *task, void *worker) {
 }
 
 static void stream_step_run(Task *task, void *worker) {
-    Stream *stream = (Stream *)((char *)task - offsetof(Stream, step));
+    Stream *stream = CONTAINER_OF(task, Stream, step);
 
     atomic_store(&stream->step_queued, false);
     stream_wake(stream);

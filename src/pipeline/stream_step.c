@@ -223,7 +223,7 @@ static void finish_rings(Stream *stream, uint32_t state, int code, const char *t
 }
 
 static void forget_done(FetchForget *forget) {
-    Stream *stream = (Stream *)((char *)forget - offsetof(Stream, forget));
+    Stream *stream = CONTAINER_OF(forget, Stream, forget);
 
     stream_end(stream);
 }

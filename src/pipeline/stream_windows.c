@@ -19,7 +19,7 @@
 
 /* Worker task: counting may read lengths, so it is nothing for the baton holder. */
 static void count_run(Task *task, void *worker) {
-    Stream *stream = (Stream *)((char *)task - offsetof(Stream, count));
+    Stream *stream = CONTAINER_OF(task, Stream, count);
     Error error;
 
     if (feed_epoch_get(stream->feed, stream->seed, stream->newest_epoch->plan->epoch + 1,
@@ -118,7 +118,7 @@ void stream_open_windows(Stream *stream, Pushed *pushed) {
 }
 
 static void block_read_done(FetchRequest *request) {
-    WindowBlock *block = (WindowBlock *)((char *)request - offsetof(WindowBlock, read));
+    WindowBlock *block = CONTAINER_OF(request, WindowBlock, read);
     Stream *stream = block->window->stream;
     const Catalog *catalog = stream->feed->catalog;
 

@@ -73,7 +73,7 @@ int window_make_units_room(Window *window, uint64_t pieces) {
 }
 
 static void lengths_done(FetchRequest *request) {
-    WindowBlock *block = (WindowBlock *)((char *)request - offsetof(WindowBlock, read));
+    WindowBlock *block = CONTAINER_OF(request, WindowBlock, read);
     Window *window = block->window;
     Stream *stream = window->stream;
 

@@ -3,14 +3,12 @@
 #pragma once
 
 #include <stdbool.h>
-#include <stddef.h>
+
+#include "base/attributes.h"
 
 typedef struct List {
     struct List *next, *previous;
 } List;
-
-#define CONTAINER_OF(pointer, type, member) \
-    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 /* Walks the links after `head`; the current one may be removed and freed meanwhile, no other. */
 #define LIST_FOR_EACH(link, head)                                                     \

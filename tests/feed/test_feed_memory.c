@@ -40,8 +40,8 @@ START_TEST(worst_cases_hold_in_every_epoch)
     static const char *const keys[] = {"", "order: {window: 1}\nbatch: {size: 1}\n",
                                        "order: {window: 3, strands: 2}\nbatch: {size: 16}\n",
                                        "order: {window: 2}\nbatch: {size: 200}\n",
-                                       "order: {window: 2}\nbatch: {size: 7}\n"
-                                       "length: {max: 10, overflow: split}\n"};
+                                       ("order: {window: 2}\nbatch: {size: 7}\n"
+                                        "length: {max: 10, overflow: split}\n")};
     uint32_t *lengths = malloc(5000 * sizeof *lengths);
     Fixture fixture;
 
@@ -113,8 +113,7 @@ START_TEST(streams_pay_for_rings_windows_and_buffers)
     one = feed_memory(feed, 1, 1);
     two = feed_memory(feed, 2, 1);
     strands = feed_memory(feed, 1, 3);
-    ck_assert_uint_eq(one.rings,
-                      ring_bytes(5, feed->slot_bytes) + 5 * slate_bytes(&feed->tensors));
+    ck_assert_uint_eq(one.rings, ring_bytes(5, feed->slot_bytes) + 5 * slate_bytes(&feed->tensors));
     ck_assert_uint_eq(two.rings, 2 * one.rings);
     ck_assert_uint_eq(two.windows, one.windows);
     ck_assert_uint_eq(strands.windows, 3 * one.windows);

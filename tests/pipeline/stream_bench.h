@@ -123,7 +123,7 @@ static inline void bench_start(Bench *bench, const BenchOptions *options) {
                 bench->rings[r].data = mmap(NULL, seat.ring_bytes, PROT_READ, MAP_SHARED,
                                             seat.data_fd, 0);
                 ck_assert_ptr_ne(bench->rings[r].data, MAP_FAILED);
-                bench->rings[r].header = (SeqfeedRingHeader *)bench->rings[r].data;
+                bench->rings[r].header = (void *)bench->rings[r].data;
             }
             bench->rings[r].ack[m] = mmap(NULL, SEQFEED_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
                                           seat.ack_fd, 0);
@@ -146,9 +146,8 @@ static inline const SeqfeedDescriptor *bench_next(Bench *bench, uint32_t ring) {
         }
         ck_abort_msg("event %d: %s", event.kind, event.text);
     }
-    return (const SeqfeedDescriptor *)(bench->rings[ring].data + header->descriptors_offset +
-                                       bench->rings[ring].taken % header->slot_count *
-                                           header->descriptor_bytes);
+    return (const void *)(bench->rings[ring].data + header->descriptors_offset +
+                          bench->rings[ring].taken % header->slot_count * header->descriptor_bytes);
 }
 
 static inline const uint8_t *bench_tensor(const Bench *bench, uint32_t ring,

@@ -75,13 +75,13 @@ static PlanUnit expected_piece(const Expected *expected, uint32_t strand, uint64
 static void check_batch(Bench *bench, const Expected *expected, uint32_t ring,
                         const SeqfeedDescriptor *descriptor, uint64_t place) {
     SeqfeedTensorRecord tokens_record, mask_record, labels_record, lengths_record;
-    const int64_t *tokens = (const int64_t *)bench_tensor(bench, ring, descriptor, "tokens",
-                                                          &tokens_record);
+    const int64_t *tokens = (const void *)bench_tensor(bench, ring, descriptor, "tokens",
+                                                       &tokens_record);
     const uint8_t *mask = bench_tensor(bench, ring, descriptor, "mask", &mask_record);
-    const int64_t *labels = (const int64_t *)bench_tensor(bench, ring, descriptor, "labels",
-                                                          &labels_record);
-    const int64_t *lengths = (const int64_t *)bench_tensor(bench, ring, descriptor, "lengths",
-                                                           &lengths_record);
+    const int64_t *labels = (const void *)bench_tensor(bench, ring, descriptor, "labels",
+                                                       &labels_record);
+    const int64_t *lengths = (const void *)bench_tensor(bench, ring, descriptor, "lengths",
+                                                        &lengths_record);
     bool repeated;
     PlanBatch batch = plan_epoch_batch(
         &expected->spec, expected->epoch->plan,
@@ -487,6 +487,6 @@ END_TEST
 CHECK_MAIN("stream", one_ring_gets_every_batch_of_three_epochs, pread_and_cache_give_the_same,
            several_ranks_and_strands_share_one_stream, tiny_datasets_wrap_around,
            split_drop_and_truncate_reach_the_slots, a_batch_may_span_many_windows,
-           batches_that_are_units_reach_the_slots,
-           threads_give_the_same, a_ring_without_members_does_not_hold_up_the_others,
-           a_member_that_lies_is_thrown_out, drain_publishes_what_was_begun_and_says_so)
+           batches_that_are_units_reach_the_slots, threads_give_the_same,
+           a_ring_without_members_does_not_hold_up_the_others, a_member_that_lies_is_thrown_out,
+           drain_publishes_what_was_begun_and_says_so)

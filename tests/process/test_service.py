@@ -8,15 +8,13 @@ import subprocess
 import harness
 import pytest
 
-pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"),
-                                reason="no systemd-analyze here (systemd)")
+pytestmark = [pytest.mark.once, pytest.mark.skipif(not shutil.which("systemd-analyze"),
+                                                   reason="no systemd-analyze here (systemd)")]
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """The root of an installation into an empty folder."""
-    if harness.SANITIZED:
-        pytest.skip("units do not depend on the build variant")
     root = tmp_path_factory.mktemp("root")
     ran = subprocess.run(["meson", "install", "-C", harness.BUILD, "--no-rebuild", "--destdir", root],
                          capture_output=True, text=True, check=False)
