@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""attach() and what it returns."""
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, Iterator, Optional, TypeVar
+
+from . import _ranks, _seqfeed
+from ._batch import Batch, Tensor
+
+END_OF_EPOCH = 1
+DRAINED = 2
+RETRY_FIRST, RETRY_MOST = 0.02, 1.0
+
+Result = TypeVar("Result")
+
+
+class CursorError(ValueError):
+    """The cursor is of another plan; the sentence names the fields that differ."""
+
+
+class Drained(RuntimeError):
+    """The daemon hands out no more batches. state_dict() resumes at another one."""
+
+
+def _interruptible(function: Callable[[], Result]) -> Result:
+    """Call it so that Ctrl-C is answered at once: what waits is another thread. One that is left
+    behind ends at its own time-out and lets go of what it got."""
+    if threading.current_thread() is not threading.main_thread():
+        return function()
+    result: list[Result] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            result.append(function())
+        except BaseException as error:  # handed over, whatever it is
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="seqfeed-attach", daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure.pop()
+    return result.pop()
+
+
+def position(cursor: str) -> tuple[int, int]:
+    """(epoch, index) of a cursor."""
+    epoch = re.search(r";epoch=(\d+)", cursor)
+    index = re.search(r";index=(\d+)", cursor)
+    return int(epoch.group(1)) if epoch else 0, int(index.group(1)) if index else 0
+
+
+class Feed:
+    """An attachment: iterate over it for batches.
+
+    A `for` ends with the epoch and the next `for` is the next epoch; after a `break` the next `for`
+    goes on. len() is the number of batches of the current epoch. A daemon that dies and comes back is
+    attached to again, at exactly the next batch. Close it, use it in `with`, or let it go."""
+
+    def __init__(self, options: Dict[str, Any], timeout: float):
+        self._options = options
+        self._timeout = timeout
+        self._pid = os.getpid()
+        self._attachment = self._open(timeout)
+        self._consumed: str = options["cursor"] or self._attachment.start_cursor
+        self._seen = 0    # batches of this epoch that were handed out
+        self._before = 0  # of these, by attachments before this one
+
+    def _open(self, timeout: float) -> Any:
+        try:
+            return _interruptible(lambda: _seqfeed.attach(
+                batch_class=Batch, tensor_class=Tensor, timeout=timeout, **self._options))
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                raise CursorError(error.strerror) from None
+            raise
+
+    # --- batches ---
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = self.next()
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def next(self, timeout: Optional[float] = None) -> Optional[Batch]:
+        """The next batch, or None once at the end of each epoch. Waits for ever, or `timeout` seconds
+        and raises TimeoutError. BufferError: this process holds all batches there are."""
+        wait = -1.0 if timeout is None else max(0.0, timeout)
+        while True:
+            try:
+                got = self._attachment.next(wait)
+                break
+            except ConnectionResetError:
+                self._again()
+        if got.__class__ is Batch:
+            self._consumed = got.cursor
+            self._seen += 1
+            return got
+        if got == DRAINED:
+            raise Drained("the daemon is draining: no batch will follow; state_dict() resumes at "
+                          "another daemon")
+        self._seen = self._before = 0
+        return None
+
+    def _again(self) -> None:
+        """The daemon is gone: attach at the last cursor as soon as there is one again."""
+        print("seqfeed: the daemon is gone, waiting for another", file=sys.stderr)
+        deadline = time.monotonic() + self._timeout
+        pause = RETRY_FIRST
+        while True:
+            try:
+                self._move(self._consumed, max(0.1, deadline - time.monotonic()))
+                self._before = self._seen
+                return
+            except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError):
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, RETRY_MOST)
+
+    def _move(self, cursor: Optional[str], timeout: float) -> None:
+        self._attachment.close()
+        self._options = {**self._options, "cursor": cursor, "join_next": False}
+        self._attachment = self._open(timeout)
+
+    def __len__(self) -> int:
+        """Batches of the current epoch for this rank: what a `for` will have given at its end."""
+        return self._before + self._attachment.length()
+
+    # --- where it stands ---
+
+    @property
+    def cursor(self) -> str:
+        """Where a checkpoint made now resumes: after the batch that was handed out last."""
+        return self._consumed
+
+    def state_dict(self) -> Dict[str, Any]:
+        """What the loop has consumed, as a small dictionary; rank 0's serves all ranks."""
+        return {"feed": self._options["feed"], "cursor": self._consumed}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Go on after the batch that was the last one when `state` was taken."""
+        self.seek(state["cursor"])
+
+    def seek(self, cursor: str) -> None:
+        """Go on at a cursor. Every process of the group does the same."""
+        self._move(cursor, self._timeout)
+        self._consumed = cursor
+        self._seen = self._before = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin this epoch, unless the feed stands in it already."""
+        if position(self._consumed)[0] != epoch:
+            self.seek(f"sf1;epoch={epoch}")
+
+    @property
+    def plan(self) -> str:
+        """What cursors are checked against, with every field in full."""
+        return self._attachment.plan
+
+    @property
+    def slots(self) -> int:
+        """How many batches can be held at once."""
+        return self._attachment.slots
+
+    rank = property(lambda self: self._options["rank"], doc="This process among all.")
+    world_size = property(lambda self: self._options["world"], doc="How many ranks share the epoch.")
+
+    # --- leaving ---
+
+    def close(self) -> None:
+        """Leave. Batches in hand stay readable until they are let go."""
+        self._attachment.close()
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        options = self._options
+        return (f"<seqfeed.Feed {options['feed']}: rank {options['rank']} of {options['world']}, "
+                f"epoch {position(self._consumed)[0]}>")
+
+
+def _group(group: Optional[str], members: Optional[int], local: Optional[int], place: _ranks.Place,
+           join: str) -> tuple[Optional[str], int, int]:
+    """(group, local ranks, members); more than one seat needs a name that all share."""
+    if group is not None and members is None and join == "start":
+        raise ValueError("group without members: say how many processes share each batch, as "
+                         "members=1 where ranks share a stream")
+    seats = place.local * (members or 1)
+    if group is None and seats > 1:
+        group = _ranks.job()
+    if group is None and seats > 1:
+        if (members or 1) > 1 or local is not None:
+            raise ValueError(f"{seats} processes share this stream and no launcher has named their "
+                             "job: give group=, the same for all")
+        return None, 1, 1  # without a name ranks cannot find each other: each decodes for itself
+    return group, place.local, members or 1
+
+
+def attach(feed: str, *, socket: Optional[os.PathLike[str] | str] = None, rank: Optional[int] = None,
+           world_size: Optional[int] = None, local_world_size: Optional[int] = None,
+           group: Optional[str] = None, members: Optional[int] = None, join: str = "start",
+           resume: Optional[str | Dict[str, Any]] = None, seed: Optional[int] = None,
+           timeout: float = 60.0) -> Feed:
+    """Attach to a feed of a running seqfeedd.
+
+    socket: of the daemon; else SEQFEED_SOCKET, else the usual places.
+    rank, world_size, local_world_size: else from torchrun, Slurm or Open MPI, else the only rank.
+    group, members: `members` processes of one group read the same batches, one copy in memory.
+    join: "start", or "next" for the running stream of this group at its next batch.
+    resume: a cursor or a state_dict() to go on from.  seed: instead of the feed's own.
+    timeout: seconds for the attach, waiting for the other seats included; TimeoutError names who is
+    missing. The same for coming back to a daemon that was started again."""
+    if join not in ("start", "next"):
+        raise ValueError(f"join={join!r}: 'start' or 'next'")
+    if join == "next" and resume is not None:
+        raise ValueError("join='next' and resume exclude each other")
+    if members is not None and members < 1:
+        raise ValueError(f"members={members}: at least 1")
+    place = _ranks.place(rank, world_size, local_world_size)
+    group, local, count = _group(group, members, local_world_size, place, join)
+    cursor = resume["cursor"] if isinstance(resume, dict) else resume
+    options = {"feed": feed, "socket": None if socket is None else os.fspath(socket), "group": group,
+               "cursor": cursor, "rank": place.rank, "world": place.world, "local": local,
+               "members": count, "seed": seed, "join_next": join == "next"}
+    return Feed(options, timeout)

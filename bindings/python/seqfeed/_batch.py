@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""A batch and its tensors: what the extension has, with the comforts that need no C."""
+from __future__ import annotations
+
+import collections.abc
+from typing import TYPE_CHECKING, Any
+
+from . import _seqfeed
+
+if TYPE_CHECKING:
+    import numpy
+
+
+class Tensor(_seqfeed.Tensor):
+    """A read-only view of one tensor of a batch.
+
+    It has the buffer protocol and DLPack, so numpy.asarray(), memoryview() and from_dlpack() of any
+    library take it without a copy. name, dtype (a word), shape, strides (elements), nbytes; of masks
+    polarity ("keep", "masked", "additive") and fill; side of the padding; ignore of labels."""
+    __slots__ = ()
+
+    def numpy(self) -> numpy.ndarray:
+        """The tensor as a read-only numpy array that shares the memory; bfloat16 needs ml_dtypes."""
+        import numpy
+        array = numpy.asarray(memoryview(self))
+        if self.dtype != "bfloat16":
+            return array
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise TypeError(f"{self.name} is bfloat16, which numpy lacks: install ml_dtypes, or "
+                            "take the bits with numpy.asarray()") from None
+        return array.view(ml_dtypes.bfloat16)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> numpy.ndarray:
+        # Asked when the buffer is refused: a batch that was given back must not look like an object.
+        array = self.numpy()
+        return array if dtype is None and not copy else array.astype(dtype or array.dtype)
+
+    def tolist(self) -> Any:
+        """The values as nested lists."""
+        return memoryview(self).tolist() if self.dtype != "float16" else self.numpy().tolist()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<seqfeed.Tensor {self.name}: {self.dtype} {list(self.shape)}>"
+
+
+class Batch(_seqfeed.Batch, collections.abc.Mapping):
+    """One batch: a mapping from names to tensors, in the configuration's order.
+
+    epoch, index, cursor (resumes after this batch's round, on any number of ranks), rows,
+    real_tokens, padded_tokens, repeated (stands earlier in this epoch, to complete a round).
+
+    Its slot returns to the daemon when the batch and all views of it are gone; release() or the end
+    of a `with` block return it at once, and raise BufferError while views live."""
+    __slots__ = ()
+
+    __getitem__ = _seqfeed.Batch.__getitem__
+    __iter__ = _seqfeed.Batch.__iter__
+    __len__ = _seqfeed.Batch.__len__
+    __contains__ = _seqfeed.Batch.__contains__
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def numpy(self) -> dict[str, numpy.ndarray]:
+        """All tensors as read-only numpy arrays."""
+        return {name: self[name].numpy() for name in self}
+
+    def __repr__(self) -> str:
+        if self.released:
+            return f"<seqfeed.Batch {self.epoch}/{self.index}, given back>"
+        names = ", ".join(f"{tensor.name}: {tensor.dtype} {list(tensor.shape)}"
+                          for tensor in self.values())
+        return f"<seqfeed.Batch {self.epoch}/{self.index} {names}>"

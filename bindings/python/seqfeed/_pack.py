@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""Datasets written from Python: lists, numpy, Hugging Face datasets, or whatever gives rows."""
+from __future__ import annotations
+
+import collections.abc
+import itertools
+import os
+import sys
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
+
+from . import _seqfeed
+from ._progress import Progress
+
+LOOK = 256  # rows that decide what columns there are
+NARROW = ((1 << 16, "u16"), (1 << 24, "u24"), (1 << 32, "u32"))
+PRIMARY = ("tokens", "input_ids")
+FLOATS = {"float16": "f16", "float32": "f32", "float64": "f32", "bfloat16": "bf16"}
+
+
+class PackTotals(NamedTuple):
+    sequences: int
+    tokens: int
+    bytes: int
+    shards: int
+
+
+class _Column(NamedTuple):
+    source: Any  # key in a row
+    name: str
+    kind: str
+    type: str
+    width: int
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+def _rows(data: Any) -> Iterable[Any]:
+    """The rows of whatever was given; re-iterable where the data is."""
+    if isinstance(data, Mapping):
+        return _Table(data)
+    if hasattr(data, "with_format") and hasattr(data, "features"):
+        try:
+            import numpy  # noqa: F401  arrays are taken whole, lists value by value
+            return data.with_format("numpy")
+        except ImportError:
+            return data
+    return data
+
+
+class _Table:
+    """A mapping of columns as rows."""
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]]):
+        self.columns = columns
+        counts = {name: len(column) for name, column in columns.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"the columns differ in length: {counts}")
+        self.count = next(iter(counts.values()), 0)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Dict[str, Any]]:
+        for values in zip(*self.columns.values()):
+            yield dict(zip(self.columns, values))
+
+
+def _get(row: Any, source: Any) -> Any:
+    return row if source is None else row[source]
+
+
+def _length(value: Any) -> Optional[int]:
+    """How many values, or None of a single number."""
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return shape[0] if shape else None
+    return len(value) if isinstance(value, collections.abc.Sized) else None
+
+
+# --- what the columns are ------------------------------------------------------------------------
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, (str, bytes, bytearray, dict))
+
+
+def _innermost(value: Any) -> Any:
+    """Some number of a nested value, or None when it is empty."""
+    while not hasattr(value, "dtype") and isinstance(value, (list, tuple)):
+        value = next((item for item in value if _length(item) != 0), None) if value else None
+    return value
+
+
+def _type(values: Iterable[Any]) -> str:
+    for value in values:
+        inner = _innermost(value)
+        word = str(getattr(inner, "dtype", ""))
+        if word in FLOATS:
+            return FLOATS[word]
+        if isinstance(inner, float):
+            return "f32"
+    return "i64"
+
+
+def _width(value: Any) -> int:
+    """Values of one element: 1, or those of a frame."""
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        width = 1
+        for size in shape[1:]:
+            width *= size
+        return width
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple)):
+        return len(value[0]) * _width(value[0])
+    return 1
+
+
+def _names(first: Any, columns: Optional[Mapping[Any, str]]) -> Dict[Any, str]:
+    """Key in the rows -> name in the dataset, the primary column first."""
+    if not isinstance(first, Mapping):
+        if columns:
+            raise ValueError("columns= needs rows that are mappings")
+        return {None: "tokens"}
+    names = dict(columns) if columns else {key: key for key in first}
+    missing = [key for key in names if key not in first]
+    if missing:
+        raise ValueError(f"the rows have no {missing[0]!r}; they have {sorted(first)}")
+    primary = next((key for key, name in names.items() if name == "tokens"), None)
+    if primary is None:
+        primary = next((key for key in PRIMARY if key in names), None)
+    if primary is None:
+        raise ValueError(f"none of {sorted(map(str, first))} is called tokens or input_ids: say "
+                         "which one is, as columns={'that': 'tokens'}")
+    return {primary: "tokens", **{key: name for key, name in names.items() if key != primary}}
+
+
+def _column(source: Any, name: str, looked: List[Any], lengths: List[int]) -> _Column:
+    """A column beside the primary one, from what it holds in the rows that were looked at."""
+    values = [_get(row, source) for row in looked]
+    counts = [_length(value) for value in values]
+    if any(count is None for count in counts) and any(count is not None for count in counts):
+        raise ValueError(f"column {name}: numbers in some rows, lists in others")
+    if counts[0] is None:
+        kind, width = "sequence", 1
+    else:
+        kind = "token" if counts == lengths else "ragged"
+        width = next((_width(value) for value, count in zip(values, counts) if count), 1)
+    return _Column(source, name, kind, _type(values), width)
+
+
+def _schema(looked: List[Any], columns: Optional[Mapping[Any, str]], token_type: str) -> List[_Column]:
+    names = _names(looked[0], columns)
+    left_out = [str(key) for key in names if _is_text(_get(looked[0], key))]
+    if left_out:
+        if columns or names[next(iter(names))] in left_out:
+            raise ValueError(f"column {left_out[0]} holds no numbers")
+        print(f"seqfeed: left out, because they are no numbers: {', '.join(left_out)}",
+              file=sys.stderr)
+    kept = {key: name for key, name in names.items() if str(key) not in left_out}
+    primary = next(iter(kept))
+    values = [_get(row, primary) for row in looked]
+    lengths = [_length(value) or 0 for value in values]
+    if token_type == "auto" and _type(values) != "i64":
+        token_type = _type(values)
+    width = next((_width(value) for value, length in zip(values, lengths) if length), 1)
+    return [_Column(primary, "tokens", "tokens", token_type, width)] + [
+        _column(key, name, looked, lengths) for key, name in list(kept.items())[1:]]
+
+
+def _extremes(value: Any) -> tuple[int, int]:
+    if hasattr(value, "min") and hasattr(value, "size"):
+        return (int(value.min()), int(value.max())) if value.size else (0, 0)
+    return (min(value), max(value)) if len(value) else (0, 0)
+
+
+def _narrowest(rows: Iterable[Any], source: Any, progress: Progress) -> str:
+    low = high = 0
+    for row in progress.watch(rows):
+        least, most = _extremes(_get(row, source))
+        low, high = min(low, least), max(high, most)
+    if low < 0:
+        return "i64"
+    return next((word for limit, word in NARROW if high < limit), "i64")
+
+
+def _label_names(data: Any, column: _Column) -> Optional[List[str]]:
+    feature = getattr(data, "features", {})
+    feature = feature.get(column.source) if isinstance(feature, Mapping) else None
+    return list(feature.names) if getattr(feature, "names", None) else None
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+def pack(data: Any, out: Union[str, os.PathLike[str]], *,
+         columns: Optional[Mapping[Any, str]] = None, token_type: str = "auto",
+         pad_id: Optional[int] = None, labels: Optional[Sequence[str]] = None, level: int = 9,
+         block: int = 256 << 10, shard: int = 256 << 20, jobs: Optional[int] = None,
+         force: bool = False, progress: Optional[bool] = None) -> PackTotals:
+    """Write a dataset to the directory `out`, which is absent or empty.
+
+    data: a Hugging Face dataset, a mapping of columns, or anything that gives rows: mappings, or the
+    sequences themselves as lists or arrays (two-dimensional ones are frames of numbers).
+    columns: key in the rows -> name in the dataset; what is called "tokens" is the sequence. Without
+    it all keys keep their names, tokens or input_ids is the sequence, and text is left out.
+    token_type: u8 u16 u24 u32 i32 i64 f16 bf16 f32, or auto: by a first pass over data that can be
+    read twice, else u32; floats stay floats.
+    Numbers become per-sequence columns, lists as long as the tokens per-token columns, others ragged
+    ones, as the first 256 rows have it; what does not fit later is an error that names its row."""
+    rows = _rows(data)
+    once = iter(rows) is rows
+    stream = iter(rows)
+    looked = list(itertools.islice(stream, LOOK))
+    if not looked:
+        raise ValueError("there are no rows")
+    schema = _schema(looked, columns, token_type)
+    total = len(rows) if hasattr(rows, "__len__") else None
+    if schema[0].type == "auto":
+        word = "u32" if once else _narrowest(rows, schema[0].source,
+                                             Progress("looking", total, progress))
+        schema[0] = schema[0]._replace(type=word)
+    if jobs is None:
+        jobs = len(os.sched_getaffinity(0))
+    writer = _seqfeed.Writer(os.fspath(out), [tuple(column[1:]) for column in schema], pad_id, level,
+                             block, shard, jobs, force)
+    try:
+        names = labels or next(filter(None, (_label_names(data, column) for column in schema)), None)
+        if names:
+            writer.set_labels(list(names))
+        _write(writer, schema, itertools.chain(looked, stream), Progress("packing", total, progress))
+        return PackTotals(*writer.finish())
+    finally:
+        writer.abort()
+
+
+def _write(writer: Any, schema: List[_Column], rows: Iterable[Any], progress: Progress) -> None:
+    sources = [column.source for column in schema]
+    for number, row in enumerate(progress.watch(rows)):
+        try:
+            writer.add(tuple(_get(row, source) for source in sources))
+        except (ValueError, TypeError, KeyError) as error:
+            raise type(error)(f"row {number}: {error}") from None

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""From text files to a dataset of token ids."""
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Union
+
+from ._pack import PackTotals, pack
+
+CHUNK = 1000  # pieces of text that a tokenizer gets at once
+
+Encode = Callable[[List[str]], List[List[int]]]
+
+
+def _files(inputs: Union[str, Sequence[str]]) -> List[str]:
+    found: List[str] = []
+    for pattern in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
+        names = sorted(glob.glob(os.fspath(pattern), recursive=True))
+        if not names:
+            raise FileNotFoundError(f"no file {os.fspath(pattern)}")
+        found += names
+    return found
+
+
+def _pieces(path: str, by: str) -> Iterator[str]:
+    """The pieces of a file that hold anything."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        if by == "file":
+            pieces: Iterable[str] = [file.read()]
+        elif by == "line":
+            pieces = file
+        else:
+            groups = itertools.groupby(file, key=lambda line: bool(line.strip()))
+            pieces = ("".join(lines) for full, lines in groups if full)
+        for piece in pieces:
+            if piece.strip():
+                yield piece.strip("\n")
+
+
+def _encoder(tokenizer: Any) -> tuple[Encode, Optional[int]]:
+    """(texts -> ids, pad id) of whatever the tokenizer is."""
+    if isinstance(tokenizer, str) and tokenizer == "bytes":
+        return lambda texts: [list(text.encode()) for text in texts], None
+    if isinstance(tokenizer, str):
+        from transformers import AutoTokenizer
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    if hasattr(tokenizer, "encode_batch"):  # the tokenizers package
+        padding = getattr(tokenizer, "padding", None) or {}
+        return (lambda texts: [one.ids for one in tokenizer.encode_batch(texts)],
+                padding.get("pad_id"))
+    if hasattr(tokenizer, "pad_token_id"):  # transformers
+        return lambda texts: tokenizer(texts)["input_ids"], tokenizer.pad_token_id
+    if callable(tokenizer):
+        return lambda texts: [tokenizer(text) for text in texts], None
+    raise TypeError("tokenizer: a name, 'bytes', a function from text to ids, or a tokenizer of "
+                    "transformers or tokenizers")
+
+
+def tokenize(inputs: Union[str, Sequence[str]], *, tokenizer: Any,
+             out: Union[str, os.PathLike[str]], by: str = "line", label: Optional[str] = None,
+             **options: Any) -> PackTotals:
+    """Tokenize text files and pack the result.
+
+    inputs: paths or patterns. tokenizer: "bytes", a name for transformers.AutoTokenizer, a tokenizer
+    of transformers or tokenizers, or a function from text to ids. by: line, paragraph or file; empty
+    pieces are left out. label="file": the number of the file as label, and its name beside it.
+    Everything else goes to pack()."""
+    if by not in ("line", "paragraph", "file"):
+        raise ValueError(f"by={by!r}: line, paragraph or file")
+    if label not in (None, "file"):
+        raise ValueError(f"label={label!r}: None or 'file'")
+    files = _files(inputs)
+    encode, pad_id = _encoder(tokenizer)
+    options.setdefault("pad_id", pad_id)
+    if tokenizer == "bytes":
+        options.setdefault("token_type", "u8")
+    if label:
+        options.setdefault("labels", [os.path.basename(path) for path in files])
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, path in enumerate(files):
+            pieces = _pieces(path, by)
+            while chunk := list(itertools.islice(pieces, CHUNK)):
+                for ids in encode(chunk):
+                    yield {"tokens": ids, "label": number} if label else {"tokens": ids}
+
+    return pack(rows(), out, **options)

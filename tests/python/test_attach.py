@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""Attaching, iterating, resuming, and what goes wrong."""
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy
+import pytest
+import seqfeed
+
+
+def tokens_of(feed, count=None):
+    """(epoch, index, bytes of tokens) of the batches that follow."""
+    seen = []
+    for batch in feed:
+        seen.append((batch.epoch, batch.index, batch["tokens"].numpy().tobytes()))
+        if len(seen) == count:
+            break
+    return seen
+
+
+def test_for_ends_with_the_epoch_and_goes_on_with_the_next(start, corpus):
+    daemon = start(corpus[1], batch={"size": 16})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    first, second = tokens_of(feed), tokens_of(feed)
+    assert len(first) == len(second) == len(feed) == 13
+    assert {epoch for epoch, _, _ in first} == {0} and {epoch for epoch, _, _ in second} == {1}
+    assert [each[2] for each in first] != [each[2] for each in second]
+    assert len(tokens_of(feed, 5)) == 5
+    assert [index for _, index, _ in tokens_of(feed)] == list(range(5, 13))  # after the break
+
+
+def test_state_resumes_exactly_on_any_world(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    everything = tokens_of(feed)
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    assert feed.state_dict()["cursor"] == feed.cursor
+    tokens_of(feed, 6)
+    state = feed.state_dict()
+    feed.close()
+    assert tokens_of(seqfeed.attach("train", socket=daemon.socket, resume=state)) == everything[6:]
+    ranks = [tokens_of(seqfeed.attach("train", socket=daemon.socket, rank=rank, world_size=2,
+                                      resume=state["cursor"])) for rank in range(2)]
+    assert [batch for pair in zip(*ranks) for batch in pair][:20] == everything[6:26]
+    again = seqfeed.attach("train", socket=daemon.socket)
+    tokens_of(again, 2)
+    again.load_state_dict(state)
+    assert len(again) == 20 and tokens_of(again) == everything[6:]
+
+
+def test_set_epoch(start, corpus):
+    daemon = start(corpus[1], batch={"size": 64})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    feed.set_epoch(0)
+    first = tokens_of(feed)
+    second = tokens_of(feed)
+    feed.set_epoch(0)
+    assert tokens_of(feed) == first
+    feed.set_epoch(1)  # it stands there
+    assert tokens_of(feed) == second
+
+
+def test_a_daemon_that_comes_back_is_found(start, corpus, capfd):
+    daemon = start(corpus[1], batch={"size": 8})
+    everything = tokens_of(seqfeed.attach("train", socket=daemon.socket))
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    seen = tokens_of(feed, 4)
+    daemon.kill()
+    threading.Timer(0.3, daemon.start, kwargs={"wait": False}).start()
+    seen += tokens_of(feed)
+    assert seen == everything and len(feed) == len(everything)
+    assert "waiting for another" in capfd.readouterr().err
+    daemon.wait_ready()
+
+
+def test_time_outs_and_refusals(start, corpus, tmp_path):
+    with pytest.raises(ConnectionRefusedError, match="no daemon at"):
+        seqfeed.attach("train", socket=tmp_path / "nothing")
+    daemon = start(corpus[1], batch={"size": 8})
+    with pytest.raises(OSError, match="nothing"):
+        seqfeed.attach("nothing", socket=daemon.socket)
+    with pytest.raises(TimeoutError, match="rank 1|member"):
+        seqfeed.attach("train", socket=daemon.socket, rank=0, world_size=2, local_world_size=2,
+                       group="g", members=1, timeout=0.3)
+    state = seqfeed.attach("train", socket=daemon.socket).state_dict()
+    other = start(corpus[1], batch={"size": 4})
+    with pytest.raises(seqfeed.CursorError, match="batch"):
+        seqfeed.attach("train", socket=other.socket, resume=state)
+    with pytest.raises(ValueError, match="exclude"):
+        seqfeed.attach("train", socket=daemon.socket, resume=state, join="next")
+    with pytest.raises(ValueError, match="closed"):
+        feed = seqfeed.attach("train", socket=daemon.socket)
+        feed.close()
+        next(feed)
+
+
+def test_members_share_batches(start, corpus):
+    daemon = start(corpus[1], batch={"size": 16})
+    seen = [[], []]
+
+    def work(number):
+        feed = seqfeed.attach("train", socket=daemon.socket, group="sweep", members=2)
+        seen[number] = tokens_of(feed)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen[0] == seen[1] and len(seen[0]) == 13
+
+
+def test_a_drain_is_no_end_of_epoch(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    next(feed)
+    daemon.tool("drain")
+    with pytest.raises(seqfeed.Drained, match="draining"):
+        for _ in range(1000):
+            if feed.next(timeout=10) is None:
+                raise AssertionError("an epoch's end")
+
+
+def stuck(daemon, **more):
+    """A program that waits on the feed; prints a line when it begins to."""
+    code = ("import seqfeed, sys\n"
+            f"print('waits', flush=True)\n"
+            f"feed = seqfeed.attach('train', socket={str(daemon.socket)!r}, **{more!r})\n"
+            "while True: next(feed, None)\n")
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+                            stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("more", [
+    {"group": "g", "members": 2},  # waits in attach
+    {}], ids=["attach", "next"])
+def test_ctrl_c_is_answered(start, corpus, more):
+    daemon = start(corpus[1], batch={"size": 8})
+    if not more:
+        os.kill(daemon.pid, signal.SIGCONT)
+    program = stuck(daemon, **more)
+    program.stdout.readline()
+    time.sleep(0.7)
+    if not more:
+        os.kill(daemon.pid, signal.SIGSTOP)  # no batch will come
+        time.sleep(0.3)
+    try:
+        begun = time.monotonic()
+        program.send_signal(signal.SIGINT)
+        said = program.communicate(timeout=10)[1]
+        assert time.monotonic() - begun < 2
+        assert "KeyboardInterrupt" in said, said
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+
+
+def test_a_fork_leaves_the_parent_alone(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    first = next(feed)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            next(feed)
+        except ChildProcessError as error:
+            code = 0 if "forked" in str(error) else 2
+        finally:
+            del first, feed
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert first["tokens"].numpy().size
+    del first
+    assert len(tokens_of(feed)) == 25
+
+
+def test_waiting_gives_the_lock_away(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8}, ring={"slots": 2})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        counted, running = [0], [True]
+
+        def count():
+            while running[0]:
+                counted[0] += 1
+                time.sleep(0.001)
+
+        thread = threading.Thread(target=count)
+        thread.start()
+        with pytest.raises(TimeoutError):
+            while True:
+                feed.next(timeout=0.3)
+        running[0] = False
+        thread.join()
+        assert counted[0] > 20
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+
+
+@pytest.mark.speed
+def test_python_adds_little(start, corpus):
+    """Over the C client, which needs a few microseconds itself; the best of some runs."""
+    daemon = start(corpus[1], batch={"size": 2}, top={"cache": "auto"})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    best = 1.0
+    for _ in range(20):
+        taken = []
+        for batch in feed:
+            begun = time.perf_counter()
+            tokens, mask = batch["tokens"].numpy(), batch["mask"].numpy()
+            taken.append(time.perf_counter() - begun)
+            del tokens, mask
+        best = min(best, float(numpy.median(taken)))
+    assert best < 20e-6, f"{best * 1e6:.1f} us for two tensors"

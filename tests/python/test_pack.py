@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""pack, tokenize, Dataset, and the private daemon."""
+import os
+import pathlib
+import subprocess
+import sys
+
+import harness
+import numpy
+import pytest
+import seqfeed
+
+
+def test_rows_come_back(tmp_path):
+    draw = numpy.random.default_rng(3)
+    rows = [{"input_ids": draw.integers(0, 70000, n).tolist(), "label": int(n % 3),
+             "score": n / 8, "type": [i % 2 for i in range(n)], "spans": list(range(n % 4)),
+             "text": "left out"} for n in draw.integers(0, 30, 500).tolist()]
+    seen = []
+    assert seqfeed.pack(rows, tmp_path / "out").sequences == 500
+    dataset = seqfeed.Dataset(tmp_path / "out")
+    assert [(column.name, column.kind, column.type) for column in dataset.columns] == [
+        ("tokens", "tokens", "u24"), ("label", "sequence", "i64"), ("score", "sequence", "f32"),
+        ("type", "token", "i64"), ("spans", "ragged", "i64")]
+    assert len(dataset) == 500 and dataset.tokens == sum(len(row["input_ids"]) for row in rows)
+    for number in [*range(500), -1]:
+        seen = dataset[number]
+        assert seen["tokens"].tolist() == rows[number]["input_ids"]
+        assert (seen["label"], seen["score"]) == (rows[number]["label"], rows[number]["score"])
+        assert seen["type"].tolist() == rows[number]["type"]
+        assert seen["spans"].tolist() == rows[number]["spans"]
+    with pytest.raises(IndexError):
+        dataset[500]
+    assert [each["label"] for each in dataset[2:5]] == [row["label"] for row in rows[2:5]]
+    harness.tool("verify", tmp_path / "out")
+
+
+def test_it_is_what_the_tool_writes(tmp_path):
+    rows = harness.random_rows(300, seed=9)
+    seqfeed.pack(rows, tmp_path / "python")
+    harness.pack(tmp_path / "tool", rows)
+    one, other = (seqfeed.Dataset(tmp_path / name) for name in ("python", "tool"))
+    assert all(a["tokens"].tolist() == b["tokens"].tolist() and a["label"] == b["label"]
+               for a, b in zip(one, other))
+    assert one.columns[0] == other.columns[0]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "uint64"])
+def test_arrays_of_every_type(tmp_path, dtype):
+    rows = [numpy.arange(n, dtype=dtype) for n in range(1, 100)]
+    seqfeed.pack(rows, tmp_path / "out")
+    dataset = seqfeed.Dataset(tmp_path / "out")
+    assert all(numpy.array_equal(each["tokens"], row) for each, row in zip(dataset, rows))
+
+
+@pytest.mark.parametrize("word, dtype", [("auto", "float32"), ("auto", "float16"), ("f16", "float32"),
+                                         ("f32", "float64"), ("bf16", "float32")])
+def test_float_frames(tmp_path, word, dtype):
+    draw = numpy.random.default_rng(1)
+    rows = [draw.normal(size=(n, 3)).astype(dtype) for n in range(1, 40)]
+    rows[0][0] = [1e-7, 65519.9, -0.0]
+    seqfeed.pack(rows, tmp_path / "out", token_type=word)
+    dataset = seqfeed.Dataset(tmp_path / "out")
+    assert dataset.columns[0].width == 3
+    for each, row in zip(dataset, rows):
+        if word == "bf16":
+            got = (numpy.asarray(each["tokens"]).view(numpy.uint16).astype(numpy.uint32) << 16).view("f4")
+            assert numpy.allclose(got, row, rtol=2 ** -8)
+        else:
+            narrow = "float16" if "16" in word or dtype == "float16" else "float32"
+            assert numpy.array_equal(each["tokens"], row.astype(narrow))
+
+
+def test_half_floats_round_as_numpy_does(tmp_path):
+    bits = numpy.arange(0, 1 << 32, 65521, dtype=numpy.uint64).astype(numpy.uint32)
+    values = bits.view(numpy.float32)
+    values = values[~numpy.isnan(values)]
+    with numpy.errstate(over="ignore"):
+        wanted = values.astype(numpy.float16)
+    seqfeed.pack(values.reshape(1, -1), tmp_path / "out", token_type="f16")
+    assert numpy.array_equal(seqfeed.Dataset(tmp_path / "out")[0]["tokens"], wanted)
+
+
+@pytest.mark.parametrize("rows, options, said", [
+    ([[1, 2], [3, -1]], {"token_type": "u16"}, "row 1: -1 does not fit u16"),
+    ([[1], [70000]], {"token_type": "u16"}, "row 1: 70000 does not fit u16"),
+    ([[1], [1 << 70]], {"token_type": "i64"}, "does not fit i64"),
+    ([[1], ["x"]], {"token_type": "u16"}, "row 1: 'x' is no number"),
+    ([{"a": [1]}], {}, "called tokens or input_ids"),
+    ([{"tokens": [1]}], {"columns": {"b": "tokens"}}, "no 'b'"),
+    ([{"tokens": [1], "Bad": 1}], {}, "cannot name a column"),
+    ([], {}, "no rows"),
+    ({"tokens": [[1], [2]], "label": [1]}, {}, "differ in length"),
+    ([[1.5]], {"token_type": "u16"}, "1.5 does not fit u16"),
+])
+def test_what_does_not_fit_is_said(tmp_path, rows, options, said):
+    with pytest.raises((ValueError, TypeError), match=said):
+        seqfeed.pack(rows, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_and_iterators(tmp_path):
+    table = {"ids": [[1, 2], [3]], "label": [0, 1], "more": [1, 2]}
+    seqfeed.pack(table, tmp_path / "table", columns={"ids": "tokens", "label": "label"},
+                 labels=["no", "yes"], pad_id=7)
+    dataset = seqfeed.Dataset(tmp_path / "table")
+    assert [column.name for column in dataset.columns] == ["tokens", "label"]
+    assert dataset.labels == ["no", "yes"] and dataset.pad_id == 7
+    assert seqfeed.pack(iter([[1], [2, 3]]), tmp_path / "stream").tokens == 3
+    assert seqfeed.Dataset(tmp_path / "stream").columns[0].type == "u32"
+    with pytest.raises((ValueError, OSError)):
+        seqfeed.pack([[1]], tmp_path / "table")
+    assert seqfeed.pack([[1]], tmp_path / "table", force=True).sequences == 1
+
+
+def test_progress_is_told(tmp_path, capfd):
+    seqfeed.pack([[1]] * 600, tmp_path / "out", progress=True)
+    assert "packing: 600 of 600 (100 %)" in capfd.readouterr().err
+    seqfeed.pack([[1]] * 600, tmp_path / "quiet")
+    assert capfd.readouterr().err == ""
+
+
+def test_text(tmp_path):
+    (tmp_path / "a.txt").write_text("one two\n\nthree\n")
+    (tmp_path / "b.txt").write_text("four\nfive\n\n\nsix")
+    totals = seqfeed.tokenize([str(tmp_path / "*.txt")], tokenizer="bytes", out=tmp_path / "out",
+                              label="file")
+    dataset = seqfeed.Dataset(tmp_path / "out")
+    assert [bytes(each["tokens"]) for each in dataset] == [b"one two", b"three", b"four", b"five", b"six"]
+    assert [each["label"] for each in dataset] == [0, 0, 1, 1, 1]
+    assert dataset.labels == ["a.txt", "b.txt"] and dataset.columns[0].type == "u8"
+    assert totals.sequences == 5
+    seqfeed.tokenize(str(tmp_path / "b.txt"), out=tmp_path / "words", by="paragraph",
+                     tokenizer=lambda text: [len(word) for word in text.split()])
+    assert [list(each["tokens"]) for each in seqfeed.Dataset(tmp_path / "words")] == [[4, 4], [3]]
+    with pytest.raises(FileNotFoundError):
+        seqfeed.tokenize("nowhere/*.txt", tokenizer="bytes", out=tmp_path / "no")
+
+
+def test_a_private_daemon(corpus):
+    with seqfeed.Daemon({"feeds": {"train": {"dataset": corpus[1], "batch": {"size": 16}}}}) as daemon:
+        feed = seqfeed.attach("train", socket=daemon.socket)
+        assert sum(batch.rows for batch in feed) == 203
+        assert "fetch:" in daemon.log
+    assert not os.path.exists(daemon.socket)
+    daemon.stop()
+    with pytest.raises(seqfeed.DaemonError, match="sise"):
+        seqfeed.Daemon({"feeds": {"train": {"dataset": corpus[1], "batch": {"sise": 16}}}})
+
+
+def test_a_private_daemon_ends_with_its_process(corpus, tmp_path):
+    config = harness.one_feed(tmp_path / "c.yaml", corpus[1])
+    code = ("import os, seqfeed, signal\n"
+            f"daemon = seqfeed.Daemon({str(config)!r})\n"
+            "print(daemon.socket, flush=True)\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\n")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    socket = pathlib.Path(ran.stdout.strip())
+    harness.wait_until(lambda: not socket.exists(), "the daemon is still there")
