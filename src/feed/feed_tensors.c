@@ -2,6 +2,7 @@
 /* From names in the configuration to a TensorSet: which column, which type, which padding. */
 #include "feed/feed_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -199,6 +200,32 @@ static int make_tensor(const Wanted *wanted, TensorSpec *spec, Error *error) {
     return r;
 }
 
+static TensorSpec packed_tensor(const char *name, TensorSource source, uint32_t dtype) {
+    TensorSpec spec = {.source = source, .dtype = dtype, .width = 1};
+
+    strcpy(spec.name, name);
+    return spec;
+}
+
+/* The preset `seed` of packed batches: tokens, mask, labels where there are some, and lengths stand
+ * there; what only packed batches have comes between and behind them. */
+static void add_packed(TensorSet *set) {
+    TensorSpec ordinary[4];
+    uint32_t had = set->count, count = 0;
+
+    assert(had >= 3 && had <= ARRAY_COUNT(ordinary));
+    memcpy(ordinary, set->tensors, had * sizeof *ordinary);
+    set->tensors[count++] = ordinary[0];
+    set->tensors[count++] = packed_tensor("segments", TENSOR_PACK_SEGMENTS, SEQFEED_INT32);
+    set->tensors[count++] = packed_tensor("position_ids", TENSOR_PACK_POSITIONS, SEQFEED_INT64);
+    set->tensors[count++] = ordinary[1];
+    set->tensors[count++] = ordinary[had - 1];
+    if (had == 4)
+        set->tensors[count++] = ordinary[2];
+    set->tensors[count++] = packed_tensor("cu_seqlens", TENSOR_PACK_CU_SEQLENS, SEQFEED_INT32);
+    set->count = count;
+}
+
 /* The preset `seed` for this dataset, as if it had been written out. Returns the number. */
 static uint32_t expand_preset(const Catalog *catalog, SettingsTensor ret_tensors[4]) {
     int label = catalog_find_column(catalog, "label");
@@ -252,6 +279,30 @@ static void bound_rows(Feed *feed) {
     feed->tensors.places_max = plan->tokens;
 }
 
+/* The most sequences of a packed batch: rows full of the shortest ones, of which an empty one takes
+ * a place too. */
+static int bound_sequences(Feed *feed, const FeedSource *source, Error *error) {
+    const PlanSpec *plan = &feed->plan;
+    bool is_split = plan->overflow == PLAN_OVERFLOW_SPLIT &&
+                    feed->catalog->length_max > plan->length_max;
+    uint32_t shortest = is_split ? 1 : MAX(MIN(feed->catalog->length_min, plan->length_max), 1u);
+    uint64_t most = (uint64_t)plan->size * (plan->length / shortest);
+
+    feed->tensors.packed = plan->policy == PLAN_POLICY_PACK;
+    if (!feed->tensors.packed)
+        return 0;
+    if (most >= INT32_MAX || (uint64_t)plan->size * plan->length > INT32_MAX)
+        return feed_error(source, error, source->feed->size_place, "batch.size",
+                          "%" PRIu32 " rows of %" PRIu32 " places are more than cu_seqlens can "
+                          "count",
+                          plan->size, plan->length);
+    feed->tensors.sequences_max = (uint32_t)most;
+    if (source->feed->time_first)
+        return feed_error(source, error, source->feed->tensors_place, "layout",
+                          "time_first means nothing with batch.policy: pack");
+    return 0;
+}
+
 int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
     const SettingsFeed *settings = source->feed;
     const SettingsTensor *tensors = settings->tensors;
@@ -274,7 +325,11 @@ int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
         if (r < 0)
             return r;
     }
+    if (feed->plan.policy == PLAN_POLICY_PACK && settings->tensors_preset)
+        add_packed(&feed->tensors);
     r = bound_length(feed, source, error);
+    if (r == 0)
+        r = bound_sequences(feed, source, error);
     if (r < 0)
         return r;
     r = tensor_slot_bytes(&feed->tensors, &feed->slot_bytes, &reason);

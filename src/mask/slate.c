@@ -50,6 +50,8 @@ static bool padding_is_zero(const TensorSpec *spec) {
 uint32_t slate_tensors(const TensorSet *set) {
     uint32_t bits = 0;
 
+    if (set->packed)
+        return 0;
     if (set->time_first) /* the places of a row lie apart: no long runs */
         return 0;
     for (uint32_t t = 0; t < set->count; t++)

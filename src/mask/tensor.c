@@ -47,36 +47,69 @@ bool tensor_dtype_allows(uint8_t element, uint32_t dtype) {
 
 /* Does the tensor have a place for each token, padded ones included? */
 static bool tensor_is_padded(const TensorSpec *spec) {
-    return spec->source == TENSOR_TOKENS || spec->source == TENSOR_TOKEN_COLUMN ||
-           spec->source == TENSOR_MASK_LENGTHS;
+    switch (spec->source) {
+    case TENSOR_SEQUENCE_COLUMN:
+    case TENSOR_LENGTHS:
+    case TENSOR_PACK_CU_SEQLENS:
+    case TENSOR_PACK_MAX_SEQLEN:
+        return false;
+    default:
+        return true;
+    }
 }
 
-/* Numbers that one token, or one row, has in the tensor. */
+/* Numbers that one token, or one sequence, has in the tensor. */
 static uint32_t tensor_width(const TensorSpec *spec) {
-    return spec->source == TENSOR_LENGTHS || spec->source == TENSOR_MASK_LENGTHS ? 1 : spec->width;
+    switch (spec->source) {
+    case TENSOR_TOKENS:
+    case TENSOR_TOKEN_COLUMN:
+    case TENSOR_SEQUENCE_COLUMN:
+        return spec->width;
+    default:
+        return 1;
+    }
 }
 
-static uint64_t tensor_size(const TensorSpec *spec, uint32_t rows, uint32_t length) {
-    uint64_t places = tensor_is_padded(spec) ? (uint64_t)rows * length : rows;
-
-    return places * tensor_width(spec) * tensor_dtype_bytes(spec->dtype);
+/* Entries of a tensor that has none for each place. */
+static uint32_t tensor_entries(const TensorSpec *spec, const TensorLayout *layout) {
+    return spec->source == TENSOR_PACK_CU_SEQLENS   ? layout->sums
+           : spec->source == TENSOR_PACK_MAX_SEQLEN ? 1
+                                                    : layout->sequences;
 }
 
-void tensor_layout(const TensorSet *set, uint32_t rows, uint32_t length, TensorLayout *ret_layout) {
+static void lay_out(const TensorSet *set, uint32_t rows, uint32_t length, TensorLayout *layout) {
     uint64_t end = 0;
 
     assert(set->count <= SEQFEED_TENSORS_MAX);
     for (int padded = 0; padded <= 1; padded++) {
         for (uint32_t t = 0; t < set->count; t++) {
-            if (tensor_is_padded(&set->tensors[t]) != padded)
+            const TensorSpec *spec = &set->tensors[t];
+            uint64_t count = padded ? (uint64_t)rows * length : tensor_entries(spec, layout);
+
+            if (tensor_is_padded(spec) != padded)
                 continue;
-            ret_layout->offset[t] = align_up(end, SEQFEED_TENSOR_ALIGN);
-            ret_layout->size_bytes[t] = tensor_size(&set->tensors[t], rows, length);
-            end = ret_layout->offset[t] + ret_layout->size_bytes[t];
+            layout->offset[t] = align_up(end, SEQFEED_TENSOR_ALIGN);
+            layout->size_bytes[t] = count * tensor_width(spec) * tensor_dtype_bytes(spec->dtype);
+            end = layout->offset[t] + layout->size_bytes[t];
         }
     }
-    ret_layout->bytes = end;
-    ret_layout->zeroed = 0;
+    layout->bytes = end;
+    layout->zeroed = 0;
+}
+
+void tensor_layout(const TensorSet *set, uint32_t rows, uint32_t length, TensorLayout *ret_layout) {
+    ret_layout->sequences = rows;
+    ret_layout->sums = rows + 1;
+    lay_out(set, rows, length, ret_layout);
+}
+
+void tensor_layout_packed(const TensorSet *set, uint32_t rows, uint32_t length, uint32_t sequences,
+                          uint64_t tokens, TensorLayout *ret_layout) {
+    ret_layout->sequences = sequences;
+    ret_layout->sums = sequences + 1;
+    if (set->tail_segment && tokens < (uint64_t)rows * length)
+        ret_layout->sums++;
+    lay_out(set, rows, length, ret_layout);
 }
 
 static uint64_t places_max(const TensorSet *set) {
@@ -92,7 +125,9 @@ int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
     for (uint32_t t = 0; t < set->count; t++) {
         const TensorSpec *spec = &set->tensors[t];
         uint32_t length = tensor_is_padded(spec) ? set->length_max : 1;
-        uint64_t size = tensor_is_padded(spec) ? places_max(set) : set->rows_max;
+        uint64_t size = tensor_is_padded(spec) ? places_max(set)
+                        : set->packed          ? set->sequences_max + UINT64_C(2)
+                                               : set->rows_max;
 
         if (!multiply_checked(size, (uint64_t)tensor_width(spec), &size) ||
             !multiply_checked(size, (uint64_t)tensor_dtype_bytes(spec->dtype), &size) ||
@@ -108,7 +143,11 @@ int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
      * a budget bounds their product, no batch needs more than the most rows in the tensors of rows
      * and the whole budget in those of places. */
     if (set->places_max == 0) {
-        tensor_layout(set, set->rows_max, set->length_max, &layout);
+        if (set->packed)
+            tensor_layout_packed(set, set->rows_max, set->length_max, set->sequences_max, 0,
+                                 &layout);
+        else
+            tensor_layout(set, set->rows_max, set->length_max, &layout);
         sum = layout.bytes;
     } else {
         sum += set->count * (uint64_t)SEQFEED_TENSOR_ALIGN;
@@ -119,7 +158,8 @@ int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
 
 /* The shape, its strides and the number of dimensions. */
 static void describe_shape(const TensorSet *set, const TensorSpec *spec, uint32_t rows,
-                           uint32_t length, SeqfeedTensorRecord *record) {
+                           uint32_t length, const TensorLayout *layout,
+                           SeqfeedTensorRecord *record) {
     uint32_t width = tensor_width(spec);
     int64_t stride = 1;
 
@@ -127,7 +167,7 @@ static void describe_shape(const TensorSet *set, const TensorSpec *spec, uint32_
         record->shape[record->ndim++] = set->time_first ? length : rows;
         record->shape[record->ndim++] = set->time_first ? rows : length;
     } else {
-        record->shape[record->ndim++] = rows;
+        record->shape[record->ndim++] = tensor_entries(spec, layout);
     }
     if (width > 1)
         record->shape[record->ndim++] = width;
@@ -153,6 +193,6 @@ void tensor_describe(const TensorSet *set, uint32_t rows, uint32_t length,
             .size_bytes = layout->size_bytes[t],
         };
         memcpy(record->name, spec->name, sizeof record->name);
-        describe_shape(set, spec, rows, length, record);
+        describe_shape(set, spec, rows, length, layout, record);
     }
 }

@@ -15,7 +15,14 @@ typedef enum TensorSource {
     TENSOR_TOKEN_COLUMN,    /* [rows, length] (x width): a per-token column, padded */
     TENSOR_SEQUENCE_COLUMN, /* [rows] (x width) */
     TENSOR_LENGTHS,         /* [rows]: real tokens of each row */
-    TENSOR_MASK_LENGTHS     /* [rows, length]: arange(length) < lengths */
+    TENSOR_MASK_LENGTHS,    /* [rows, length]: arange(length) < lengths */
+    /* Packed sets only, where the tensors of rows above have an entry for each sequence and those of
+     * places hold several sequences one after another. */
+    TENSOR_PACK_SEGMENTS,   /* [rows, length]: 1 for a row's first sequence, 2 …; 0: padding */
+    TENSOR_PACK_POSITIONS,  /* [rows, length]: 0, 1, 2 … in each sequence */
+    TENSOR_PACK_LABELS,     /* [rows, length]: tokens; -100 for a sequence's first, and padding */
+    TENSOR_PACK_CU_SEQLENS, /* [sequences + 1]: sums of real lengths, from 0 on */
+    TENSOR_PACK_MAX_SEQLEN  /* [1]: the longest sequence; sets with tail_segment only */
 } TensorSource;
 
 typedef struct TensorSpec {
@@ -38,6 +45,9 @@ typedef struct TensorSet {
     uint32_t side;   /* SEQFEED_SIDE_* */
     uint32_t rows_max;
     uint32_t length_max; /* after rounding up: the longest padded length of any batch */
+    bool packed;         /* rows hold several sequences (fill_packed.h) */
+    bool tail_segment;   /* packed, one row: its padding counts as one more sequence */
+    uint32_t sequences_max; /* packed: of a batch */
     uint64_t places_max; /* no batch has more rows x length; 0: rows_max x length_max */
 } TensorSet;
 
@@ -66,12 +76,18 @@ typedef struct TensorLayout {
                                              SEQFEED_TENSOR_ALIGN */
     uint64_t size_bytes[SEQFEED_TENSORS_MAX];
     uint64_t bytes;  /* of the slot in use */
+    uint32_t sequences; /* entries of tensors that have one for each sequence; rows unless packed */
+    uint32_t sums;      /* entries of cumulative lengths */
     uint32_t zeroed; /* bit t: the padding of tensor t is zero without fill's doing (slate.h) */
 } TensorLayout;
 
 /* Where the tensors of a batch of `rows` x `length` lie: contiguous, those of fixed shape first,
  * each at a multiple of SEQFEED_TENSOR_ALIGN. The same answer for every backend. */
 void tensor_layout(const TensorSet *set, uint32_t rows, uint32_t length, TensorLayout *ret_layout);
+
+/* The same for rows that hold `sequences` sequences with `tokens` tokens in all. */
+void tensor_layout_packed(const TensorSet *set, uint32_t rows, uint32_t length, uint32_t sequences,
+                          uint64_t tokens, TensorLayout *ret_layout);
 
 /* Bytes that a slot needs for any batch of the set, rounded up to whole pages. -EOVERFLOW with the
  * arithmetic when it is absurd. */

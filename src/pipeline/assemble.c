@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "mask/fill.h"
+#include "mask/fill_packed.h"
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream.h"
 
@@ -138,6 +139,39 @@ void window_decode_run(Task *task, void *context) {
     stream_end(stream);
 }
 
+/* The rows of a piece, and behind the last piece those that stand for nothing (last: pad). */
+static void fill_padded_piece(SlotJob *job, const SlotPiece *piece, const FillRow *rows) {
+    const TensorSet *tensors = &piece->window->stream->feed->tensors;
+
+    if (piece == job->pieces && job->layout.zeroed)
+        slate_turn(&job->slate, tensors, &job->layout, job->memory, job->rows, job->length,
+                   job->lengths);
+    fill_rows(tensors, &job->layout, job->memory, job->rows, job->length, piece->row_first, rows,
+              piece->piece_count);
+    if (piece == &job->pieces[job->piece_count - 1] && job->rows > job->rows_real)
+        fill_empty_rows(tensors, &job->layout, job->memory, job->rows, job->length, job->rows_real,
+                        job->rows - job->rows_real);
+}
+
+static void fill_packed_piece(const SlotJob *job, const SlotPiece *piece, const FillRow *rows) {
+    const TensorSet *tensors = &piece->window->stream->feed->tensors;
+    const FillPacked real = {.first_row = piece->row_first,
+                             .row_count = piece->units,
+                             .first_sequence = piece->sequence_first,
+                             .sequence_count = piece->piece_count,
+                             .first_token = piece->token_first,
+                             .sources = rows,
+                             .firsts = piece->window->firsts + piece->unit};
+    const FillPacked empty = {.first_row = job->rows_real,
+                              .row_count = job->rows - job->rows_real,
+                              .first_sequence = job->sequences,
+                              .first_token = job->tokens};
+
+    fill_packed(tensors, &job->layout, job->memory, job->length, &real);
+    if (piece == &job->pieces[job->piece_count - 1])
+        fill_packed(tensors, &job->layout, job->memory, job->length, &empty);
+}
+
 void assemble_piece_run(Task *task, void *context) {
     SlotPiece *piece = CONTAINER_OF(task, SlotPiece, task);
     PipelineWorker *worker = context;
@@ -146,7 +180,6 @@ void assemble_piece_run(Task *task, void *context) {
     Stream *stream = window->stream;
     const TensorSet *tensors = &stream->feed->tensors;
     size_t columns = stream->feed->catalog->column_count;
-    bool last_piece = piece == &job->pieces[job->piece_count - 1];
     Error error;
 
     worker->rows = scratch(worker->rows, &worker->rows_capacity, piece->piece_count,
@@ -164,14 +197,10 @@ void assemble_piece_run(Task *task, void *context) {
                                     .start = unit->start,
                                     .length = unit->length};
     }
-    if (piece == job->pieces && job->layout.zeroed)
-        slate_turn(&job->slate, tensors, &job->layout, job->memory, job->rows, job->length,
-                   job->lengths);
-    fill_rows(tensors, &job->layout, job->memory, job->rows, job->length, piece->row_first,
-              worker->rows, piece->piece_count);
-    if (last_piece && job->rows > job->rows_real)
-        fill_empty_rows(tensors, &job->layout, job->memory, job->rows, job->length, job->rows_real,
-                        job->rows - job->rows_real);
+    if (tensors->packed)
+        fill_packed_piece(job, piece, worker->rows);
+    else
+        fill_padded_piece(job, piece, worker->rows);
     atomic_fetch_sub_explicit(&window->units_left, piece->units, memory_order_release);
     atomic_fetch_sub_explicit(&job->pieces_left, 1, memory_order_release);
     stream_end(stream);

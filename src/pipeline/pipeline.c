@@ -28,12 +28,13 @@ static int worker_step(void *argument) {
     Pipeline *pipeline = worker->pipeline;
     Task *task = task_queue_pop(&pipeline->urgent);
 
-    own_pipeline = pipeline;
     if (!task)
         task = task_queue_pop(&pipeline->ahead);
     if (!task)
         return 0;
+    own_pipeline = pipeline;
     task->run(task, worker);
+    own_pipeline = NULL; /* a test's thread may step one pipeline and then wake another */
     return 1;
 }
 

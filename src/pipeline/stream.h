@@ -40,7 +40,10 @@ typedef struct SlotPiece {
     Window *window;
     uint32_t piece_first, piece_count; /* of window->units */
     uint32_t row_first;
-    uint32_t units; /* of the window: what it is done with when these are copied */
+    uint32_t sequence_first; /* of the batch, and … */
+    uint64_t token_first;    /* … its real tokens before them */
+    uint32_t unit;           /* of the window, the first */
+    uint32_t units;          /* what the window is done with when these are copied */
 } SlotPiece;
 
 /* A claimed slot until it is published. */
@@ -50,6 +53,7 @@ struct SlotJob {
     uint64_t place, round;
     uint32_t rows, length;
     uint32_t rows_real; /* rows beyond are empty (last: pad) */
+    uint32_t sequences;
     uint64_t tokens;
     bool repeated;
     TensorLayout layout;

@@ -81,9 +81,27 @@ static void ring_pass_over(Stream *stream, StreamRing *ring) {
     }
 }
 
-static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *span,
-                            uint32_t count) {
-    uint32_t row = 0, longest = 0;
+/* Note the rows of a piece: of a packed window each unit is one, else each of its sequences. */
+static uint32_t job_add_rows(SlotJob *job, const SlotPiece *piece, bool packed) {
+    const Window *window = piece->window;
+    uint32_t longest = 0;
+
+    for (uint32_t i = 0; i < piece->piece_count; i++) {
+        uint32_t length = window->units[piece->piece_first + i].length;
+        longest = MAX(longest, length);
+        job->tokens += length;
+        if (!packed)
+            job->lengths[job->rows_real++] = length;
+    }
+    job->sequences += piece->piece_count;
+    if (packed)
+        job->rows_real += piece->units;
+    return longest;
+}
+
+static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *span, uint32_t count,
+                            bool packed) {
+    uint32_t longest = 0;
 
     if (count > job->piece_capacity) {
         free(job->pieces);
@@ -93,30 +111,31 @@ static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *sp
             return false;
     }
     job->tokens = 0;
-    job->piece_count = 0;
+    job->piece_count = job->rows_real = job->sequences = 0;
     for (uint64_t unit = span->first; unit < span->end;) {
         Window *window = strand_find_window(span->strand, ring->epoch, span->pass, unit);
         uint64_t end = MIN(span->end, window->unit_first + window->unit_count);
         uint32_t first = window_piece(window, unit - window->unit_first);
         uint32_t last = window_piece(window, end - window->unit_first);
 
-        job->pieces[job->piece_count++] = (SlotPiece){.task.run = assemble_piece_run,
-                                                      .job = job,
-                                                      .window = window,
-                                                      .piece_first = first,
-                                                      .piece_count = last - first,
-                                                      .row_first = row,
-                                                      .units = (uint32_t)(end - unit)};
-        for (uint32_t piece = first; piece < last; piece++) {
-            uint32_t length = window->units[piece].length;
-            job->lengths[row++] = length;
-            longest = MAX(longest, length);
-            job->tokens += length;
-        }
+        SlotPiece *piece = &job->pieces[job->piece_count++];
+        uint32_t own;
+
+        *piece = (SlotPiece){.task.run = assemble_piece_run,
+                             .job = job,
+                             .window = window,
+                             .piece_first = first,
+                             .piece_count = last - first,
+                             .row_first = job->rows_real,
+                             .sequence_first = job->sequences,
+                             .token_first = job->tokens,
+                             .unit = (uint32_t)(unit - window->unit_first),
+                             .units = (uint32_t)(end - unit)};
+        own = job_add_rows(job, piece, packed);
+        longest = MAX(longest, own);
         window->units_claimed += end - unit;
         unit = end;
     }
-    job->rows_real = row;
     job->length = longest;
     return true;
 }
@@ -149,7 +168,7 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
         return false;
     job = &ring->jobs[writer->claimed % writer->slot_count];
     if (!job_make_room(job, &stream->feed->tensors) ||
-        !job_make_pieces(job, ring, &span, windows)) {
+        !job_make_pieces(job, ring, &span, windows, stream->feed->tensors.packed)) {
         stream_fail_for_memory(stream, "a batch");
         return false;
     }
@@ -165,7 +184,11 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
     job->repeated = repeated;
     job->pieces_issued = 0;
     atomic_store(&job->pieces_left, job->piece_count);
-    tensor_layout(&stream->feed->tensors, job->rows, job->length, &job->layout);
+    if (stream->feed->tensors.packed)
+        tensor_layout_packed(&stream->feed->tensors, job->rows, job->length, job->sequences,
+                             job->tokens, &job->layout);
+    else
+        tensor_layout(&stream->feed->tensors, job->rows, job->length, &job->layout);
     job->layout.zeroed = slate_tensors(&stream->feed->tensors);
     return true;
 }

@@ -135,7 +135,7 @@ static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
     atomic_fetch_add_explicit(&stream->batches, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&stream->tokens, job->tokens, memory_order_relaxed);
     atomic_fetch_add_explicit(&stream->slots, descriptor.slots, memory_order_relaxed);
-    atomic_fetch_add_explicit(&stream->sequences, job->rows_real, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stream->sequences, job->sequences, memory_order_relaxed);
     atomic_store_explicit(&ring->status_epoch, descriptor.epoch, memory_order_relaxed);
     atomic_store_explicit(&ring->status_index, descriptor.index, memory_order_relaxed);
     atomic_store_explicit(&ring->status_epoch_length, epoch->rounds, memory_order_relaxed);

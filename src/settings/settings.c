@@ -168,6 +168,8 @@ static int check_batch(const SettingsReader *reader, const SettingsFeed *feed, c
         {".batch.shape", feed->shape_place, SETTINGS_POLICY_BUCKET, feed->shape_bucket},
         {".batch.multiple_of", feed->multiple_of_place, SETTINGS_POLICY_TOKENS,
          feed->multiple_of != 1},
+        {".batch.pool", feed->pool_place, SETTINGS_POLICY_PACK, feed->pool != 256},
+        {".batch.group", feed->group_place, SETTINGS_POLICY_PACK, feed->group != 0},
     };
 
     for (size_t k = 0; k < ARRAY_COUNT(keys); k++)

@@ -95,7 +95,11 @@ static int make_report(Feed *feed, const Settings *settings, uint32_t world, Pla
         report->padding_share = 1.0 -
                                 (double)report->padding.tokens / (double)report->padding.slots;
     report->memory = feed_memory(feed, 1, strands / greatest_divisor(strands, world));
-    tensor_layout(&feed->tensors, feed->tensors.rows_max, feed->tensors.length_max, &layout);
+    if (feed->tensors.packed)
+        tensor_layout_packed(&feed->tensors, feed->tensors.rows_max, feed->tensors.length_max,
+                             feed->tensors.sequences_max, 0, &layout);
+    else
+        tensor_layout(&feed->tensors, feed->tensors.rows_max, feed->tensors.length_max, &layout);
     tensor_describe(&feed->tensors, feed->tensors.rows_max, feed->tensors.length_max, &layout,
                     report->tensors);
     return 0;
@@ -157,6 +161,9 @@ static void print_batches(const PlanReport *report) {
     if (feed->plan.policy == PLAN_POLICY_TOKENS)
         printf("  batches    %" PRIu64 " an epoch, of up to %u places\n", report->batches,
                feed->plan.tokens);
+    else if (feed->plan.policy == PLAN_POLICY_PACK)
+        printf("  batches    %" PRIu64 " an epoch, of %u rows of %u places\n", report->batches,
+               feed->plan.size, feed->plan.length);
     else
         printf("  batches    %" PRIu64 " an epoch, of %u rows\n", report->batches,
                feed->plan.size);

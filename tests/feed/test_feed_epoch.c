@@ -118,6 +118,7 @@ START_TEST(counting_agrees_with_planning)
         "length: {max: 3, overflow: split, empty: drop}\n",
         "batch: {policy: bucket, size: 4, last: drop}\n",
         "batch: {policy: bucket, size: 4, boundaries: {quantiles: 3}}\n",
+        "batch: {policy: pack, size: 2, length: 40, pool: 7, group: 5}\n",
         "batch: {policy: tokens, tokens: 100, last: drop}\n",
         "batch: {policy: tokens, tokens: 90}\nlength: {max: 9, overflow: split}\n"};
     Fixture fixture;

@@ -82,6 +82,8 @@ class Expected:
 
     def tensors(self, batch):
         """The preset `seed`."""
+        if self.spec.policy == "pack":
+            return self.packed(batch)
         rows = [self.tokens(piece) for piece in batch.pieces()]
         rows += [numpy.zeros(0, numpy.int64)] * (batch.rows - len(rows))
         length = plan_reference.row_length(self.spec, batch)
@@ -97,6 +99,29 @@ class Expected:
                       for piece in batch.pieces()]
             found["labels"] = numpy.array(labels + [-100] * (len(rows) - len(labels)), numpy.int64)
         found["lengths"] = numpy.array([len(row) for row in rows], numpy.int64)
+        return found
+
+    def packed(self, batch):
+        shape = (batch.rows, plan_reference.row_length(self.spec, batch))
+        tokens = numpy.full(shape, self.value, numpy.int64)
+        segments, positions = numpy.zeros(shape, numpy.int32), numpy.zeros(shape, numpy.int64)
+        for row, pieces in enumerate(batch.units):
+            real = sum(piece.length for piece in pieces)
+            at = 0 if self.side == "right" else shape[1] - real
+            for number, piece in enumerate(pieces):
+                tokens[row, at:at + piece.length] = self.tokens(piece)
+                segments[row, at:at + piece.length] = number + 1
+                positions[row, at:at + piece.length] = range(piece.length)
+                at += piece.length
+        found = {"tokens": tokens, "segments": segments, "position_ids": positions,
+                 "mask": segments > 0}
+        lengths = [piece.length for piece in batch.pieces()]
+        found["lengths"] = numpy.array(lengths, numpy.int64)
+        if "label" in self.blocks[0].values:
+            found["labels"] = numpy.array(
+                [int(self.blocks[piece.block].values["label"][piece.sequence])
+                 for piece in batch.pieces()], numpy.int64)
+        found["cu_seqlens"] = numpy.cumsum([0] + lengths).astype(numpy.int32)
         return found
 
     def tokens(self, unit):

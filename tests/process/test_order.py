@@ -126,6 +126,31 @@ POLICIES = [
 ]
 
 
+PACKED = [
+    {"policy": "pack", "size": 3, "length": 3000},
+    {"policy": "pack", "size": 2, "length": 3001, "pool": 5, "group": 4, "last": "pad"},
+    {"policy": "pack", "size": 1, "length": 64, "last": "drop", "tail": "drop"},
+]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("batch", PACKED)
+def test_packed_rows(tmp_path, dataset, batch, side):
+    """The dataset's longest sequence has 3000 tokens; the last batch splits it."""
+    length = {"overflow": "split"} if batch["length"] < 3000 else {}
+    config = harness.one_feed(tmp_path / "c.yaml", dataset, order={"seed": 3, "window": 4, "strands": 2},
+                              batch=batch, length=length, pad={"side": side, "value": 9})
+    known = expected.Expected(dataset, seed=3, window=4, strands=2, batch=batch, side=side, value=9,
+                              **length)
+    with harness.Daemon(config) as daemon:
+        for rank in range(3):
+            agree(daemon.cat(rank=rank, world=3), known.rank(rank, 3))
+        rounds = known.epoch(world=3)
+        cursor = rounds[len(rounds) // 2][0]["cursor"]
+        epoch, index = expected.plan_reference.cursor_position(cursor)
+        agree(daemon.cat(resume=cursor, world=2), known.rank(0, 2, epoch, index))
+
+
 @pytest.mark.parametrize("batch", POLICIES)
 def test_policies_whose_units_are_batches(tmp_path, dataset, batch):
     """All ranks of three, and resumed in the middle under another number of ranks."""
