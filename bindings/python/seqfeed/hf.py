@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""A feed under the Trainer of transformers.
+
+    class Trainer(seqfeed.hf.TrainerMixin, transformers.Trainer):
+        pass
+
+    trainer = Trainer(model=model, args=arguments, train_feed="train")
+    trainer.train(resume_from_checkpoint=True)
+
+Checkpoints hold the cursor beside the model, so that resuming gives the next batch: none is skipped
+by reading it again, none comes twice. The feed's tensors have the names that the model takes: see
+the presets hf_classification and hf_causal_lm."""
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any, Dict, Optional, Union
+
+from ._attach import Feed
+from .torch import Loader
+
+STATE_NAME = "seqfeed.json"
+
+
+class TrainerMixin:
+    """Before Trainer among the bases. train_feed: a name, a Feed or a Loader; feed_options: of
+    attach()."""
+
+    def __init__(self, *arguments: Any, train_feed: Union[str, Feed, Loader, None] = None,
+                 feed_options: Optional[Dict[str, Any]] = None, **options: Any):
+        self._feed_state: Optional[Dict[str, Any]] = None
+        self._feed_options = feed_options or {}
+        self._feed = train_feed
+        self._feed_loader = train_feed if isinstance(train_feed, Loader) else None
+        super().__init__(*arguments, **options)
+        if train_feed is not None:
+            self.args.ignore_data_skip = True  # the cursor knows better than reading over batches
+
+    def get_train_dataloader(self) -> Any:
+        if self._feed is None:
+            return super().get_train_dataloader()
+        if self._feed_loader is None:
+            options = {} if isinstance(self._feed, Feed) else {
+                "rank": self.args.process_index, "world_size": self.args.world_size,
+                **self._feed_options}
+            if isinstance(self._feed, str) and self._feed_state:
+                options["resume"] = self._feed_state
+                self._feed_state = None
+            self._feed_loader = Loader(self._feed, **options)
+        if self._feed_state:
+            self._feed_loader.load_state_dict(self._feed_state)
+            self._feed_state = None
+        return self._feed_loader
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *arguments: Any,
+                              **options: Any) -> Any:
+        path = pathlib.Path(resume_from_checkpoint, STATE_NAME)
+        if self._feed is not None:
+            if not path.exists():
+                raise FileNotFoundError(f"{path}: this checkpoint knows no place in the feed")
+            self._feed_state = json.loads(path.read_text())
+        return super()._load_from_checkpoint(resume_from_checkpoint, *arguments, **options)
+
+    def _save_checkpoint(self, model: Any, trial: Any, *arguments: Any, **options: Any) -> Any:
+        result = super()._save_checkpoint(model, trial, *arguments, **options)
+        if self._feed_loader is not None and self.args.should_save:
+            folder = pathlib.Path(self._get_output_dir(trial=trial),
+                                  f"checkpoint-{self.state.global_step}")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / STATE_NAME).write_text(json.dumps(self._feed_loader.state_dict()))
+        return result

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Batches as JAX arrays.
+
+    for batch in seqfeed.jax.Loader("train"):       # one epoch; by process where there are several
+        loss = step(batch["tokens"], batch["mask"])
+
+Arrays are copies, since JAX may keep the memory of an array as long as it likes; the slot goes back
+at once. Without jax_enable_x64, int64 arrives as int32, as everywhere in JAX."""
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, Optional, Union
+
+import jax
+import numpy
+
+from ._attach import Feed, attach
+from ._batch import Batch
+
+
+class Loader:
+    """Iterate for one epoch; len(), set_epoch(), state_dict(), load_state_dict().
+
+    feed: a name, with the options of attach(), or a Feed; rank and world are those of JAX's processes
+    where there are several. sharding: the arrays of all processes become one global array each."""
+
+    def __init__(self, feed: Union[str, Feed], *, sharding: Optional[Any] = None, **options: Any):
+        if not isinstance(feed, Feed):
+            if jax.process_count() > 1:
+                options.setdefault("rank", jax.process_index())
+                options.setdefault("world_size", jax.process_count())
+            feed = attach(feed, **options)
+        elif options:
+            raise ValueError(f"{next(iter(options))}: options belong to attach(), and it was called")
+        self.feed = feed
+        self.sharding = sharding
+
+    def _make(self, batch: Batch) -> Dict[str, jax.Array]:
+        arrays = {name: numpy.array(batch[name].numpy()) for name in batch}
+        batch.release()
+        if self.sharding is None:
+            return {name: jax.device_put(array) for name, array in arrays.items()}
+        return {name: jax.make_array_from_process_local_data(self.sharding, array)
+                for name, array in arrays.items()}
+
+    def __iter__(self) -> Iterator[Dict[str, jax.Array]]:
+        for batch in self.feed:
+            yield self._make(batch)
+
+    def __len__(self) -> int:
+        return len(self.feed)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin this epoch, unless the loader stands in it already."""
+        self.feed.set_epoch(epoch)
+
+    def state_dict(self) -> Dict[str, Any]:
+        """What the loop has been given; process 0's serves all."""
+        return self.feed.state_dict()
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Go on after the batch that was the last one when `state` was taken."""
+        self.feed.load_state_dict(state)
+
+    def close(self) -> None:
+        self.feed.close()

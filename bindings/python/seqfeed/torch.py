@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""Batches as torch tensors.
+
+    loader = seqfeed.torch.Loader("train")          # as attach(); also device="cuda", zero_copy=True
+    for batch in loader:                            # one epoch
+        loss = model(batch["tokens"], batch["mask"], batch["labels"])
+        save({"model": ..., "loader": loader.state_dict()})
+
+Tensors are ordinary and writable: one copy into a buffer that is used again once no tensor of it is
+left, and the slot goes back at once, so a batch that is kept costs memory and stops nothing.
+zero_copy=True hands out views instead. TO WRITE TO ONE, IN PLACE TOO, KILLS THE PROCESS: torch knows
+no read-only tensors."""
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any, Dict, Iterator, List, Optional, Union
+
+import numpy
+import torch
+
+from . import _seqfeed
+from ._attach import Feed, attach
+from ._batch import Batch, Tensor
+
+ALIGN = 256
+POOL_MOST = 16  # buffers that are kept for another use
+
+DTYPES = {"bool": torch.bool, "uint8": torch.uint8, "int32": torch.int32, "int64": torch.int64,
+          "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+class TorchBatch(Dict[str, torch.Tensor]):
+    """A dictionary of tensors, so that model(**batch) works, which knows where it stands."""
+    epoch: int
+    index: int
+    cursor: str
+    rows: int
+    real_tokens: int
+    repeated: bool
+
+    @classmethod
+    def of(cls, batch: Batch, tensors: Dict[str, torch.Tensor]) -> TorchBatch:
+        made = cls(tensors)
+        for field in ("epoch", "index", "cursor", "rows", "real_tokens", "repeated"):
+            setattr(made, field, getattr(batch, field))
+        return made
+
+
+def _shaped(memory: Any, tensor: Tensor, offset: int) -> torch.Tensor:
+    """A tensor over memory that it keeps alive."""
+    count = 1
+    for size in tensor.shape:
+        count *= size
+    if count == 0:
+        return torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype])
+    flat = torch.frombuffer(memory, dtype=DTYPES[tensor.dtype], count=count, offset=offset)
+    return flat.view(tensor.shape)
+
+
+def view(tensor: Tensor) -> torch.Tensor:
+    """A torch tensor that shares the memory of the batch. Never write to it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "not writable": that is what it is
+        if tensor.contiguous:
+            return _shaped(tensor, tensor, 0)
+        array = torch.from_numpy(numpy.asarray(memoryview(tensor)))
+        return array.view(torch.bfloat16) if tensor.dtype == "bfloat16" else array
+
+
+class _Pool:
+    """Memory for copies. A buffer is free when nothing but the pool refers to it: every tensor over
+    it holds a reference."""
+
+    def __init__(self, pinned: bool):
+        self.pinned = pinned
+        self.buffers: List[Any] = []
+
+    def take(self, size: int) -> Any:
+        for number in range(len(self.buffers)):
+            if sys.getrefcount(self.buffers[number]) == 2 and len(self.buffers[number]) >= size:
+                return self.buffers[number]
+        # Batches differ in length: some room, so that the next one fits too.
+        room = size + size // 4
+        made = (torch.empty(room, dtype=torch.uint8, pin_memory=True).numpy() if self.pinned
+                else _seqfeed.Memory(room))
+        self.buffers = [each for each in self.buffers if len(each) >= size][-POOL_MOST + 1:]
+        self.buffers.append(made)
+        return made
+
+
+def _copy_into(memory: Any, tensor: Tensor, offset: int) -> None:
+    if tensor.contiguous:
+        tensor.copy_to(memory, offset)
+        return
+    source = numpy.asarray(memoryview(tensor))
+    target = numpy.frombuffer(memory, source.dtype, source.size, offset)
+    numpy.copyto(target.reshape(source.shape), source)
+
+
+class _Copier:
+    """From a batch in shared memory to ordinary tensors, on the CPU or on a device."""
+
+    def __init__(self, device: Optional[Union[str, torch.device]]):
+        self.device = None if device is None else torch.device(device)
+        cuda = torch.cuda.is_available()
+        self.pool = _Pool(cuda)
+        on_cuda = cuda and self.device is not None and self.device.type == "cuda"
+        self.stream = torch.cuda.Stream(self.device) if on_cuda else None
+        self.flying: List[Any] = []  # (event, memory): copies that the device may still be reading
+
+    def copy(self, batch: Batch) -> TorchBatch:
+        tensors = list(batch.values())
+        offsets, size = [], 0
+        for tensor in tensors:
+            offsets.append(size)
+            size += -(-tensor.nbytes // ALIGN) * ALIGN
+        self.flying = [pair for pair in self.flying if not pair[0].query()]
+        memory = self.pool.take(size)
+        for tensor, offset in zip(tensors, offsets):
+            _copy_into(memory, tensor, offset)
+        if self.stream is not None:
+            made = self._to_cuda(memory, size, tensors, offsets)
+        else:
+            made = {tensor.name: _shaped(memory, tensor, offset)
+                    for tensor, offset in zip(tensors, offsets)}
+            if self.device is not None and self.device.type != "cpu":
+                made = {name: tensor.to(self.device) for name, tensor in made.items()}
+        result = TorchBatch.of(batch, made)
+        del tensors
+        batch.release()
+        return result
+
+    def _to_cuda(self, memory: Any, size: int, tensors: List[Tensor],
+                 offsets: List[int]) -> Dict[str, torch.Tensor]:
+        """One copy of the whole batch on a side stream; the current stream waits for it."""
+        with torch.cuda.stream(self.stream):
+            there = torch.from_numpy(memory)[:size].to(self.device, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record(self.stream)
+        self.flying.append((event, memory))
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(event)
+        there.record_stream(current)
+        return {tensor.name: there[offset:offset + tensor.nbytes].view(DTYPES[tensor.dtype]).view(
+                    tensor.shape) for tensor, offset in zip(tensors, offsets)}
+
+
+def check_plans(feed: Feed) -> None:
+    """Where torch.distributed runs: all ranks must have the same plan; the error names who differs."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    if distributed.get_world_size() < 2 or feed.world_size != distributed.get_world_size():
+        return
+    plans: List[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(plans, feed.plan)
+    for rank, plan in enumerate(plans):
+        if plan != plans[0]:
+            differs = [f"{theirs} where rank 0 has {ours}" for theirs, ours
+                       in zip(plan.split(";"), plans[0].split(";")) if theirs != ours]
+            raise ValueError(f"rank {rank} has another plan: {', '.join(differs) or plan}")
+
+
+class Loader:
+    """What a DataLoader is to a training loop: iterate for one epoch, len(), set_epoch(),
+    state_dict(), load_state_dict().
+
+    feed: a name, with the options of attach(), or a Feed. device: tensors are put there; with CUDA
+    from pinned memory on a stream of their own. zero_copy: read-only views on the CPU instead."""
+
+    def __init__(self, feed: Union[str, Feed], *,
+                 device: Optional[Union[str, torch.device]] = None, zero_copy: bool = False,
+                 **options: Any):
+        if zero_copy and device is not None and torch.device(device).type != "cpu":
+            raise ValueError("zero_copy: views are in memory of the CPU, so no device")
+        if isinstance(feed, Feed) and options:
+            raise ValueError(f"{next(iter(options))}: options belong to attach(), and it was called")
+        self.feed = feed if isinstance(feed, Feed) else attach(feed, **options)
+        self._copier = None if zero_copy else _Copier(device)
+        check_plans(self.feed)
+
+    def __iter__(self) -> Iterator[TorchBatch]:
+        while True:
+            batch = self.feed.next()
+            if batch is None:
+                return
+            yield self._make(batch)
+            del batch
+
+    def _make(self, batch: Batch) -> TorchBatch:
+        if self._copier:
+            return self._copier.copy(batch)
+        return TorchBatch.of(batch, {name: view(batch[name]) for name in batch})
+
+    def __len__(self) -> int:
+        return len(self.feed)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin this epoch, unless the loader stands in it already."""
+        self.feed.set_epoch(epoch)
+
+    def state_dict(self) -> Dict[str, Any]:
+        """What the loop has been given; rank 0's serves all ranks."""
+        return self.feed.state_dict()
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Go on after the batch that was the last one when `state` was taken."""
+        self.feed.load_state_dict(state)
+
+    def close(self) -> None:
+        self.feed.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

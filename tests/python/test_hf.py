@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""The mixin for the Trainer of transformers; skipped where that cannot be imported."""
+import pytest
+
+transformers = pytest.importorskip("transformers", reason="no transformers here")
+torch = pytest.importorskip("torch", reason="no torch here (python3-torch)")
+pytest.importorskip("accelerate", reason="no accelerate here")
+
+import seqfeed.hf  # noqa: E402  needs the above
+
+
+class Model(torch.nn.Module):
+    """Remembers what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen = []
+
+    def forward(self, input_ids, attention_mask, labels):
+        self.seen.append(input_ids.clone())
+        guess = self.layer(attention_mask.float().sum(1, keepdim=True) / 40)
+        return {"loss": ((guess[:, 0] - labels.float()) ** 2).mean(), "logits": guess}
+
+
+class Trainer(seqfeed.hf.TrainerMixin, transformers.Trainer):
+    pass
+
+
+def train(socket, folder, steps, resume=None):
+    torch.manual_seed(0)
+    model = Model()
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder), max_steps=40, save_steps=steps, report_to=[], use_cpu=True,
+        disable_tqdm=True, logging_steps=1000)
+    trainer = Trainer(model=model, args=arguments, train_feed="train", feed_options={"socket": socket})
+    if resume is None:
+        stop = transformers.TrainerCallback()
+        stop.on_save = lambda args, state, control, **_: setattr(control, "should_training_stop", True)
+        trainer.add_callback(stop)
+    trainer.train(resume_from_checkpoint=resume)
+    return model.seen
+
+
+@pytest.mark.slow
+def test_resume_gives_the_next_batch(start, corpus, tmp_path):
+    daemon = start(corpus[1], batch={"size": 8}, tensors="hf_classification")
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    wanted = []
+    while len(wanted) < 40:  # 26 batches an epoch, so it goes on into the second
+        wanted += [torch.from_numpy(batch["input_ids"].numpy().copy()) for batch in feed]
+    first = train(daemon.socket, tmp_path / "run", 15)
+    assert len(first) == 15
+    rest = train(daemon.socket, tmp_path / "run", 15, resume=str(tmp_path / "run" / "checkpoint-15"))
+    seen = first + rest
+    assert len(seen) == 40
+    assert all(torch.equal(one, other) for one, other in zip(seen, wanted))

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""The loader for torch; skipped where torch cannot be imported."""
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import seqfeed
+
+torch = pytest.importorskip("torch", reason="no torch here (python3-torch)")
+
+import seqfeed.torch  # noqa: E402  needs torch
+
+TENSORS = {"tokens": {"from": "tokens", "dtype": "int64"}, "small": {"from": "tokens", "dtype": "int32"},
+           "mask": {"mask": "lengths"}, "half": {"mask": "lengths", "dtype": "float16"},
+           "brain": {"mask": "lengths", "dtype": "bfloat16"}, "full": {"mask": "lengths", "dtype": "float32"},
+           "bytes": {"mask": "lengths", "dtype": "uint8"}, "lengths": {"from": "lengths"}}
+
+
+@pytest.mark.parametrize("zero_copy", [False, True])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_batches_equal_pad_sequence(start, corpus, side, zero_copy):
+    rows, dataset = corpus
+    daemon = start(dataset, order={"shuffle": False}, batch={"size": 16}, pad={"side": side},
+                   tensors=TENSORS)
+    loader = seqfeed.torch.Loader("train", socket=daemon.socket, zero_copy=zero_copy)
+    assert len(loader) == 13
+    for number, batch in enumerate(loader):
+        part = [torch.tensor(row["tokens"]) for row in rows[16 * number:16 * number + 16]]
+        if side == "right":
+            tokens = torch.nn.utils.rnn.pad_sequence(part, batch_first=True)
+        else:
+            tokens = torch.nn.utils.rnn.pad_sequence([row.flip(0) for row in part],
+                                                     batch_first=True).flip(1)
+        lengths = torch.tensor([len(row) for row in part])
+        places = torch.arange(tokens.shape[1])
+        mask = places.unsqueeze(0) < lengths.unsqueeze(1)
+        mask = mask if side == "right" else mask.flip(1)
+        for name, wanted in (("tokens", tokens), ("small", tokens.int()), ("mask", mask),
+                             ("half", mask.half()), ("brain", mask.bfloat16()),
+                             ("full", mask.float()), ("bytes", mask.byte()), ("lengths", lengths)):
+            assert batch[name].dtype == wanted.dtype and torch.equal(batch[name], wanted), name
+        assert batch.index == number and batch.rows == len(part)
+
+
+def test_tensors_are_ordinary_and_buffers_are_used_again(start, corpus):
+    daemon = start(corpus[1], batch={"size": 4}, ring={"slots": 2})
+    loader = seqfeed.torch.Loader("train", socket=daemon.socket)
+    kept = [(batch["tokens"], batch["tokens"].clone()) for batch in loader]  # far more than slots
+    assert len(kept) == 51 and all(torch.equal(one, other) for one, other in kept)
+    del kept
+    places = set()
+    for batch in loader:
+        batch["tokens"].add_(1)
+        places.add(batch["tokens"].data_ptr())
+    assert len(places) < 12  # not 51
+    row = batch["labels"][:1]
+    del batch
+    before = row.clone()
+    for batch in loader:
+        pass
+    assert torch.equal(row, before)  # one view of one tensor keeps its buffer
+
+
+def test_zero_copy_shares_the_slot(start, corpus):
+    daemon = start(corpus[1], batch={"size": 4}, ring={"slots": 4})
+    loader = seqfeed.torch.Loader("train", socket=daemon.socket, zero_copy=True)
+    kept = []
+    with pytest.raises(BufferError, match="holds all 4 batches"):
+        for batch in loader:
+            kept.append(batch["mask"])
+    with pytest.raises(ValueError, match="no device"):
+        seqfeed.torch.Loader("train", socket=daemon.socket, zero_copy=True, device="cuda")
+
+
+def test_state_goes_on_exactly(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8})
+    everything = [batch["tokens"] for batch in seqfeed.torch.Loader("train", socket=daemon.socket)]
+    loader = seqfeed.torch.Loader("train", socket=daemon.socket)
+    for batch in loader:
+        if batch.index == 6:
+            break
+    state = loader.state_dict()
+    other = seqfeed.torch.Loader("train", socket=daemon.socket)
+    other.load_state_dict(state)
+    rest = [batch["tokens"] for batch in other]
+    assert len(rest) == len(everything) - 7
+    assert all(torch.equal(one, two) for one, two in zip(rest, everything[7:]))
+
+
+TWO_RANKS = """
+import sys, torch, seqfeed, seqfeed.torch
+from torch import distributed
+distributed.init_process_group("gloo")
+rank = distributed.get_rank()
+try:
+    loader = seqfeed.torch.Loader("train", socket=sys.argv[1 + rank])
+except ValueError as error:
+    print(error)
+    sys.exit(3)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
+seen = []
+for batch in loader:
+    model(batch["lengths"].float().unsqueeze(1)).sum().backward()
+    seen.append(batch.index)
+print(rank, seen[:3], len(seen), len(loader))
+"""
+
+
+def two_ranks(sockets, code=TWO_RANKS):
+    """[(standard output, standard error, exit code)] of two processes under gloo."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                   "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    running = [subprocess.Popen([sys.executable, "-c", code, *map(str, sockets)], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env={**environment, "RANK": str(rank)}) for rank in range(2)]
+    return [(*process.communicate(timeout=90), process.returncode) for process in running]
+
+
+@pytest.mark.slow
+def test_two_ranks_with_gloo(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8})
+    ran = two_ranks([daemon.socket] * 2)
+    assert [code for _, _, code in ran] == [0, 0], ran
+    assert [said.strip() for said, _, _ in ran] == ["0 [0, 2, 4] 13 13", "1 [1, 3, 5] 13 13"]
+
+
+@pytest.mark.slow
+def test_a_rank_with_another_plan_is_named(start, corpus):
+    one, other = start(corpus[1], batch={"size": 8}), start(corpus[1], batch={"size": 16})
+    # Two daemons, so the ranks cannot share a stream: each attaches with a seat of its own.
+    ran = two_ranks([one.socket, other.socket],
+                    TWO_RANKS.replace("sys.argv[1 + rank]", "sys.argv[1 + rank], local_world_size=1"))
+    assert [code for _, _, code in ran] == [3, 3], ran
+    assert all("rank 1 has another plan: batch=fixed/16" in said for said, _, _ in ran)
