@@ -128,6 +128,15 @@ SEQFEED_API int seqfeed_next(Seqfeed *feed, SeqfeedBatch *ret_batch, int64_t tim
  * NULL; valid until the next call of either. */
 SEQFEED_API const char *seqfeed_message(const Seqfeed *feed);
 
+/* What the batch holds, so that no trainer has to count. Places that hold no token are
+ * batch.slots - batch.tokens; a batch that completes a round is flagged SEQFEED_BATCH_REPEATED. */
+typedef struct SeqfeedLedger {
+    uint32_t sequences; /* or pieces of them, where they are split; empty rows do not count */
+    uint64_t squares;   /* sum of the squares of their lengths: what attention costs */
+} SeqfeedLedger;
+/* Returns 0, or -EINVAL: the batch has been released. Any thread. */
+SEQFEED_API int seqfeed_ledger(const SeqfeedBatch *batch, SeqfeedLedger *ret_ledger);
+
 /* Find a tensor of the batch by name, or by its place in the configuration's order. Returns 0;
  * -ENOENT: there is none; -EINVAL: the batch has been released; -EPROTO: its description is
  * damaged. Any thread. */

@@ -415,6 +415,14 @@ SEQFEED_API int seqfeed_tensor(const SeqfeedBatch *batch, const char *name,
     return -ENOENT;
 }
 
+SEQFEED_API int seqfeed_ledger(const SeqfeedBatch *batch, SeqfeedLedger *ret_ledger) {
+    if (!batch->private_slot)
+        return -EINVAL;
+    ret_ledger->sequences = batch->private_descriptor->sequences;
+    ret_ledger->squares = batch->private_descriptor->squares;
+    return 0;
+}
+
 SEQFEED_API const char *seqfeed_cursor(const SeqfeedBatch *batch) {
     return batch->private_cursor;
 }

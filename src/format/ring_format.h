@@ -145,8 +145,9 @@ typedef struct SeqfeedDescriptor {
     uint64_t next_epoch; /* the cursor as numbers: resume at (next_epoch, next_index) */
     uint64_t next_index;
     uint32_t tensor_count;
-    uint32_t reserved_0;
-    uint64_t reserved_1[6];
+    uint32_t sequences; /* in the batch (pieces of them, where they are split); no empty rows */
+    uint64_t squares;   /* sum of the squares of their lengths: what attention costs */
+    uint64_t reserved_1[5];
     char cursor[SEQFEED_CURSOR_BYTES];
     uint8_t reserved_2[56];
     SeqfeedTensorRecord tensors[SEQFEED_TENSORS_MAX];

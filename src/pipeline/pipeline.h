@@ -122,6 +122,8 @@ typedef struct StreamRingStatus {
 } StreamRingStatus;
 typedef struct StreamStatus {
     uint64_t batches, tokens, slots, sequences; /* published since the start, over all rings */
+    uint64_t repeated_tokens; /* of these tokens, those in batches that complete a round */
+    uint64_t squares;         /* of the lengths of these sequences */
     uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
     uint64_t reserved_bytes;
     uint32_t ring_count;

@@ -54,7 +54,7 @@ struct SlotJob {
     uint32_t rows, length;
     uint32_t rows_real; /* rows beyond are empty (last: pad) */
     uint32_t sequences;
-    uint64_t tokens;
+    uint64_t tokens, squares;
     bool repeated;
     TensorLayout layout;
     Slate slate;       /* what the slot holds of its last batch */
@@ -156,7 +156,7 @@ struct Stream {
     uint32_t free_block_count, free_block_capacity;
     _Atomic uint32_t decodes_in_flight;
 
-    _Atomic uint64_t batches, tokens, slots, sequences;
+    _Atomic uint64_t batches, tokens, slots, sequences, repeated_tokens, squares;
     _Atomic uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
 };
 

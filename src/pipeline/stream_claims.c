@@ -90,6 +90,7 @@ static uint32_t job_add_rows(SlotJob *job, const SlotPiece *piece, bool packed) 
         uint32_t length = window->units[piece->piece_first + i].length;
         longest = MAX(longest, length);
         job->tokens += length;
+        job->squares += (uint64_t)length * length;
         if (!packed)
             job->lengths[job->rows_real++] = length;
     }
@@ -110,7 +111,7 @@ static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *sp
         if (!job->pieces)
             return false;
     }
-    job->tokens = 0;
+    job->tokens = job->squares = 0;
     job->piece_count = job->rows_real = job->sequences = 0;
     for (uint64_t unit = span->first; unit < span->end;) {
         Window *window = strand_find_window(span->strand, ring->epoch, span->pass, unit);

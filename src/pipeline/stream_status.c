@@ -10,6 +10,8 @@ void stream_status(const Stream *constant, StreamStatus *ret_status) {
     *ret_status = (StreamStatus){
         .batches = atomic_load(&stream->batches),
         .tokens = atomic_load(&stream->tokens),
+        .repeated_tokens = atomic_load(&stream->repeated_tokens),
+        .squares = atomic_load(&stream->squares),
         .slots = atomic_load(&stream->slots),
         .sequences = atomic_load(&stream->sequences),
         .blocks_read = atomic_load(&stream->blocks_read),

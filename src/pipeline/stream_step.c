@@ -122,6 +122,8 @@ static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
                  (job->round + 1 == epoch->rounds ? SEQFEED_BATCH_EPOCH_END : 0),
         .epoch_length = epoch->rounds,
         .tensor_count = stream->feed->tensors.count,
+        .sequences = job->sequences,
+        .squares = job->squares,
     };
 
     plan_round_cursor(stream->plan.tail, epoch->plan->epoch, epoch->plan->batch_count, epoch->start,
@@ -136,6 +138,9 @@ static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
     atomic_fetch_add_explicit(&stream->tokens, job->tokens, memory_order_relaxed);
     atomic_fetch_add_explicit(&stream->slots, descriptor.slots, memory_order_relaxed);
     atomic_fetch_add_explicit(&stream->sequences, job->sequences, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stream->squares, job->squares, memory_order_relaxed);
+    if (job->repeated)
+        atomic_fetch_add_explicit(&stream->repeated_tokens, job->tokens, memory_order_relaxed);
     atomic_store_explicit(&ring->status_epoch, descriptor.epoch, memory_order_relaxed);
     atomic_store_explicit(&ring->status_index, descriptor.index, memory_order_relaxed);
     atomic_store_explicit(&ring->status_epoch_length, epoch->rounds, memory_order_relaxed);

@@ -124,9 +124,9 @@ static void add_stream(const Report *report, const Audience *audience) {
         stream_status(audience->stream, &status);
     text_add(text,
              ",\"batches\":%llu,\"sequences\":%llu,\"tokens\":%llu,\"slots\":%llu,"
-             "\"reserved\":%llu",
+             "\"repeated_tokens\":%llu,\"squares\":%llu,\"reserved\":%llu",
              u(status.batches), u(status.sequences), u(status.tokens), u(status.slots),
-             u(status.reserved_bytes));
+             u(status.repeated_tokens), u(status.squares), u(status.reserved_bytes));
     add_rings(report, audience);
 }
 

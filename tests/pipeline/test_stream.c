@@ -87,7 +87,7 @@ static void check_batch(Bench *bench, const Expected *expected, uint32_t ring,
         &expected->spec, expected->epoch->plan,
         plan_round_batch(expected->epoch->plan->batch_count, place, &repeated));
     int64_t width = tokens_record.shape[1];
-    uint64_t real = 0;
+    uint64_t real = 0, squares = 0;
     uint32_t longest = 0;
 
     ck_assert_uint_eq(descriptor->index, place);
@@ -123,9 +123,12 @@ static void check_batch(Bench *bench, const Expected *expected, uint32_t ring,
         }
         longest = unit.length > longest ? unit.length : longest;
         real += unit.length;
+        squares += (uint64_t)unit.length * unit.length;
     }
     ck_assert_int_eq(width, feed_padded_length(expected->feed, longest));
     ck_assert_uint_eq(descriptor->tokens, real);
+    ck_assert_uint_eq(descriptor->sequences, real_rows);
+    ck_assert_uint_eq(descriptor->squares, squares);
 }
 
 /* Go through `epochs` epochs with all rings at their own pace, comparing every batch. */

@@ -24,7 +24,7 @@ ATTACH_FORMAT = struct.Struct("<II64s128sIIIIQIIq520s")
 WELCOME_FORMAT = struct.Struct("<IIQQQQQII")
 NOTICE_FORMAT = struct.Struct("<IIiI512s")
 RING_FORMAT = struct.Struct("<QIIQQQQIIIIII16s")
-DESCRIPTOR_FORMAT = struct.Struct("<QQQQQIIQQQII48s520s")
+DESCRIPTOR_FORMAT = struct.Struct("<QQQQQIIQQQIIQ40s520s")
 TENSOR_FORMAT = struct.Struct("<32sIIII4q4qqqQQ")
 TENSORS_AT, TENSORS_MAX = 704, 24
 DTYPES = {1: "bool", 2: "uint8", 3: "int32", 4: "int64", 5: "float16", 6: "uint16", 7: "float32"}
@@ -112,7 +112,7 @@ class Connection:
 class Batch:
     def __init__(self, number, fields, tensors):
         (_, self.epoch, self.index, self.tokens, self.slots, self.rows, self.flags, self.epoch_length,
-         self.next_epoch, self.next_index, _, _, _, cursor) = fields
+         self.next_epoch, self.next_index, _, self.sequences, self.squares, _, cursor) = fields
         self.number = number
         self.cursor = text_of(cursor)
         self.tensors = tensors
