@@ -14,12 +14,29 @@ from __future__ import annotations
 
 import json
 import pathlib
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Iterator, Optional, Union
 
-from ._attach import Feed
+from ._attach import Feed, position
 from .torch import Loader
 
 STATE_NAME = "seqfeed.json"
+
+
+class _Epochs:
+    """The loader as Trainer is to see it: with the length of a whole epoch also where it begins in
+    the middle, because steps are turned into epochs by it; and without set_epoch(), because epochs
+    that are reckoned so are only about right, and the cursor is exact."""
+
+    def __init__(self, loader: Loader):
+        self.loader = loader
+        done = position(loader.feed.cursor)[1] // loader.feed.world_size
+        self.length = done + len(loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
+
+    def __len__(self) -> int:
+        return self.length
 
 
 class TrainerMixin:
@@ -50,7 +67,7 @@ class TrainerMixin:
         if self._feed_state:
             self._feed_loader.load_state_dict(self._feed_state)
             self._feed_state = None
-        return self._feed_loader
+        return _Epochs(self._feed_loader)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *arguments: Any,
                               **options: Any) -> Any:
