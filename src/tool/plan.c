@@ -24,6 +24,9 @@ static const char help[] =
     "\n"
     "padding_share is 1 - real tokens / slots over all batches of epoch 0.\n";
 
+/* A window of fewer batches loses too much at its end; shapes that a table shows. */
+enum { BATCHES_OF_A_WINDOW = 64, SHAPES_SHOWN = 4 };
+
 enum { OPTION_JSON = 256, OPTION_FEED, OPTION_WORLD, OPTION_SET, OVERRIDES_MAX = 256 };
 
 typedef struct PlanOptions {
@@ -78,7 +81,8 @@ static int count_epoch(Feed *feed, PlanReport *report, Error *error) {
 /* Plan epoch 0 of the feed for a world of ranks, each with one ring of its own. */
 static int make_report(Feed *feed, const Settings *settings, uint32_t world, PlanReport *report,
                        Error *error) {
-    uint32_t strands = feed->plan.strands;
+    uint32_t strands = feed->plan.strands, rows = feed->tensors.rows_max;
+    uint32_t length = feed->tensors.length_max;
     TensorLayout layout;
     uint64_t rounds;
     int r;
@@ -95,12 +99,15 @@ static int make_report(Feed *feed, const Settings *settings, uint32_t world, Pla
         report->padding_share = 1.0 -
                                 (double)report->padding.tokens / (double)report->padding.slots;
     report->memory = feed_memory(feed, 1, strands / greatest_divisor(strands, world));
+    /* With a budget of places the longest rows are the fewest. */
+    if (feed->tensors.places_max && length)
+        rows = (uint32_t)MIN((uint64_t)rows, feed->tensors.places_max / length);
     if (feed->tensors.packed)
-        tensor_layout_packed(&feed->tensors, feed->tensors.rows_max, feed->tensors.length_max,
-                             feed->tensors.sequences_max, 0, &layout);
+        tensor_layout_packed(&feed->tensors, rows, length, feed->tensors.sequences_max, 0,
+                             &layout);
     else
-        tensor_layout(&feed->tensors, feed->tensors.rows_max, feed->tensors.length_max, &layout);
-    tensor_describe(&feed->tensors, feed->tensors.rows_max, feed->tensors.length_max, &layout,
+        tensor_layout(&feed->tensors, rows, length, &layout);
+    tensor_describe(&feed->tensors, rows, length, &layout,
                     report->tensors);
     return 0;
 }
@@ -116,6 +123,19 @@ static void add_tensors_json(Text *text, const PlanReport *report) {
             text_add(text, "%s%" PRId64, d ? "," : "", tensor->shape[d]);
         text_add(text, "],\"bytes\":%" PRIu64 "}", tensor->size_bytes);
     }
+}
+
+static void add_order_json(Text *text, const PlanReport *report) {
+    const PlanPadding *padding = &report->padding;
+
+    text_add(text, ",\"windows\":%" PRIu64 ",\"shapes\":[", padding->windows);
+    for (uint32_t s = 0; s < padding->shape_count; s++)
+        text_add(text, "%s{\"rows\":%u,\"length\":%u,\"batches\":%" PRIu64 "}", s ? "," : "",
+                 padding->shapes[s].rows, padding->shapes[s].length, padding->shapes[s].batches);
+    text_add(text,
+             "],\"other_shapes\":%" PRIu64
+             ",\"shuffle\":{\"travel\":%.6f,\"same_block\":%.6f,\"side_by_side\":%.6f}",
+             padding->other_batches, padding->travel, padding->same_block, padding->side_by_side);
 }
 
 static void add_json(Text *text, const PlanReport *report) {
@@ -141,6 +161,7 @@ static void add_json(Text *text, const PlanReport *report) {
              ",\"sequences_split\":%" PRIu64 "}",
              tally->sequences_dropped, tally->tokens_dropped, tally->sequences_truncated,
              tally->tokens_truncated, tally->sequences_split);
+    add_order_json(text, report);
     text_add(text, ",\"window_blocks\":%u,\"strands\":%u,\"ring_slots\":%u,\"slot_bytes\":%" PRIu64,
              feed->plan.window, feed->plan.strands, feed->slots, feed->slot_bytes);
     text_add(text,
@@ -175,6 +196,32 @@ static void print_batches(const PlanReport *report) {
            feed->plan.strands, feed->plan.strands == 1 ? "" : "s",
            feed->plan.shuffle ? "" : ", not shuffled");
     printf("  padding    %.2f %% of the slots in epoch 0\n", 100 * report->padding_share);
+}
+
+/* Shapes, and the order beside a full permutation. */
+static void print_order(const PlanReport *report) {
+    const PlanPadding *padding = &report->padding;
+    const Feed *feed = report->feed;
+    bool grouped = plan_units_are_batches(&feed->plan);
+
+    printf("  shapes     %s%u, most often", padding->other_batches ? "over " : "",
+           padding->shape_count);
+    for (uint32_t s = 0; s < padding->shape_count && s < SHAPES_SHOWN; s++)
+        printf("%s %u x %u (%" PRIu64 ")", s ? "," : "", padding->shapes[s].rows,
+               padding->shapes[s].length, padding->shapes[s].batches);
+    printf("\n");
+    if (feed->plan.shuffle)
+        printf("  mixing     sequences travel %.3f of the epoch (a full permutation: 0.333); "
+               "neighbours from\n             one block %.2f %% (%.2f %%), side by side before "
+               "%.3f %% (%.3f %%)\n",
+               padding->travel, 100 * padding->same_block, 100.0 / feed->blocks.count,
+               100 * padding->side_by_side,
+               200.0 / (double)MAX(feed->catalog->sequences, UINT64_C(1)));
+    if (grouped && padding->windows > feed->plan.strands &&
+        report->batches < BATCHES_OF_A_WINDOW * padding->windows)
+        printf("  warning    a window gives about %" PRIu64 " batches, and each window ends with "
+               "one that\n             is not whole: a larger order.window pads less\n",
+               report->batches / padding->windows);
 }
 
 static void print_losses(const PlanReport *report) {
@@ -223,6 +270,7 @@ static void print_memory(const PlanReport *report) {
 static void print_table(const PlanReport *report, bool is_first) {
     printf("%s%s: %s\n", is_first ? "" : "\n", report->feed->name, report->feed->catalog->path);
     print_batches(report);
+    print_order(report);
     print_losses(report);
     print_tensors(report);
     print_memory(report);

@@ -2,6 +2,7 @@
 #include "tool/plan_padding.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/progress.h"
@@ -18,6 +19,9 @@ typedef struct Walk {
     uint64_t batch; /* number within the strand */
     uint32_t rows, longest;
     uint64_t tokens;
+    uint64_t *block_first; /* [blocks + 1]: number of the block's first sequence in the dataset */
+    uint64_t place, last_sequence, last_block; /* within the strand; of the piece before */
+    uint64_t pieces, pairs;
     PlanPadding sum;
 } Walk;
 
@@ -26,6 +30,7 @@ static void walk_deinit(Walk *walk) {
     free(walk->block_sequences);
     free(walk->units);
     free(walk->firsts);
+    free(walk->block_first);
     plan_scratch_free(&walk->scratch);
 }
 
@@ -36,7 +41,13 @@ static int walk_init(Walk *walk) {
     walk->block_sequences = calloc(feed->window_blocks_max + 1, sizeof *walk->block_sequences);
     walk->units = calloc(feed->window_pieces_max + 1, sizeof *walk->units);
     walk->firsts = calloc(feed->window_pieces_max + 2, sizeof *walk->firsts);
-    return walk->lengths && walk->block_sequences && walk->units && walk->firsts ? 0 : -ENOMEM;
+    walk->block_first = calloc(feed->blocks.count + (size_t)1, sizeof *walk->block_first);
+    if (!walk->lengths || !walk->block_sequences || !walk->units || !walk->firsts ||
+        !walk->block_first)
+        return -ENOMEM;
+    for (uint32_t b = 0; b < feed->blocks.count; b++)
+        walk->block_first[b + 1] = walk->block_first[b] + feed->blocks.sequences[b];
+    return 0;
 }
 
 /* How often the epoch has this batch: 0 where strands were cut to the shortest, more than once
@@ -50,24 +61,73 @@ static uint64_t batch_times(const Walk *walk) {
     return (places - walk->batch + own - 1) / own;
 }
 
+static void note_shape(Walk *walk, uint32_t rows, uint32_t length, uint64_t times) {
+    PlanPadding *sum = &walk->sum;
+    uint32_t at = 0;
+
+    while (at < sum->shape_count &&
+           (sum->shapes[at].rows != rows || sum->shapes[at].length != length))
+        at++;
+    if (at == PLAN_SHAPES_MAX) {
+        sum->other_batches += times;
+        return;
+    }
+    if (at == sum->shape_count)
+        sum->shapes[sum->shape_count++] = (PlanShape){.rows = rows, .length = length};
+    sum->shapes[at].batches += times;
+    /* Frequent ones drift to the front, where they are found soon. */
+    for (; at > 0 && sum->shapes[at - 1].batches < sum->shapes[at].batches; at--) {
+        PlanShape moved = sum->shapes[at];
+
+        sum->shapes[at] = sum->shapes[at - 1];
+        sum->shapes[at - 1] = moved;
+    }
+}
+
 static void end_batch(Walk *walk) {
     const PlanSpec *spec = &walk->feed->plan;
     uint64_t times = batch_times(walk);
-    uint64_t rows = plan_batch_rows(spec, walk->rows);
+    uint32_t rows = plan_batch_rows(spec, walk->rows);
+    uint32_t length = feed_padded_length(walk->feed, walk->longest);
 
     walk->sum.rows += times * rows;
     walk->sum.tokens += times * walk->tokens;
-    walk->sum.slots += times * rows * feed_padded_length(walk->feed, walk->longest);
+    walk->sum.slots += times * rows * length;
+    if (times > 0)
+        note_shape(walk, rows, length, times);
     walk->batch++;
     walk->rows = walk->longest = 0;
     walk->tokens = 0;
 }
 
+/* Where a piece came from and where it went. Strands take turns, so the place in the epoch is about
+ * the place in the strand times their number. */
+static void note_travel(Walk *walk, const PlanWindow *window, const PlanUnit *piece) {
+    const PlanStrand *strand = &walk->epoch->strands[walk->strand];
+    uint32_t block = strand->blocks[window->block_first + piece->block];
+    uint64_t sequence = walk->block_first[block] + piece->sequence;
+    double all = (double)MAX(walk->feed->catalog->sequences, UINT64_C(1));
+    double to = (double)(walk->place * walk->epoch->strand_count) / all;
+
+    walk->sum.travel += fabs(MIN(to, 1.0) - (double)sequence / all);
+    if (walk->place > 0) {
+        walk->pairs++;
+        walk->sum.same_block += walk->last_block == block;
+        walk->sum.side_by_side += sequence + 1 == walk->last_sequence ||
+                                  sequence == walk->last_sequence + 1;
+    }
+    walk->last_block = block;
+    walk->last_sequence = sequence;
+    walk->place++;
+    walk->pieces++;
+}
+
 /* A unit of pieces first .. last of the window. */
-static void add_unit(Walk *walk, uint32_t first, uint32_t last) {
+static void add_unit(Walk *walk, const PlanWindow *window, uint32_t first, uint32_t last) {
     const PlanSpec *spec = &walk->feed->plan;
 
     for (uint32_t piece = first; piece < last; piece++) {
+        note_travel(walk, window, &walk->units[piece]);
         walk->longest = MAX(walk->longest, walk->units[piece].length);
         walk->tokens += walk->units[piece].length;
     }
@@ -103,7 +163,7 @@ static int walk_window(Walk *walk, uint32_t number, Error *error) {
     for (uint32_t u = 0; u < units; u++) {
         bool is_fixed = walk->feed->plan.policy == PLAN_POLICY_FIXED;
 
-        add_unit(walk, is_fixed ? u : walk->firsts[u], is_fixed ? u + 1 : walk->firsts[u + 1]);
+        add_unit(walk, window, is_fixed ? u : walk->firsts[u], is_fixed ? u + 1 : walk->firsts[u + 1]);
     }
     return 0;
 }
@@ -116,7 +176,8 @@ static int walk_epoch(Walk *walk, Error *error) {
     progress_start(&progress, "planning", "sequences", walk->feed->catalog->sequences);
     for (uint32_t s = 0; s < epoch->strand_count && r == 0; s++) {
         walk->strand = s;
-        walk->batch = 0;
+        walk->batch = walk->place = 0;
+        walk->sum.windows += epoch->strands[s].window_count;
         for (uint32_t w = 0; w < epoch->strands[s].window_count && r == 0; w++) {
             r = walk_window(walk, w, error);
             progress_update(&progress, walk->sum.tally.sequences_in);
@@ -125,6 +186,9 @@ static int walk_epoch(Walk *walk, Error *error) {
             end_batch(walk);
     }
     progress_end(&progress, walk->sum.tally.sequences_in);
+    walk->sum.travel /= (double)MAX(walk->pieces, UINT64_C(1));
+    walk->sum.same_block /= (double)MAX(walk->pairs, UINT64_C(1));
+    walk->sum.side_by_side /= (double)MAX(walk->pairs, UINT64_C(1));
     return r;
 }
 

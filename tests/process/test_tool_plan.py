@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """`seqfeed plan`: what it says beforehand is what the references say that an epoch holds."""
+import collections
 import json
 
 import expected
@@ -59,6 +60,26 @@ def test_the_plan_is_what_the_epoch_holds(dataset, tmp_path, case, world):
     for name, tensor in largest.items():
         assert all(list(batch[name].shape) <= tensor["shape"] for batch in batches), name
         assert tensor["dtype"] == str(batches[0][name].dtype)
+
+
+@pytest.mark.parametrize("batch", [
+    {"policy": "bucket", "size": 8}, {"policy": "bucket", "size": 8, "boundaries": [20], "shape": "bucket"},
+    {"policy": "tokens", "tokens": 4000, "multiple_of": 4, "last": "pad"},
+    {"policy": "pack", "size": 2, "length": 300, "pool": 16}], ids=lambda batch: batch["policy"])
+def test_the_plan_of_other_policies_is_what_the_epoch_holds(dataset, tmp_path, batch):
+    directory, rows = dataset
+    config = harness.one_feed(tmp_path / "c.yaml", directory, order={"strands": 2, "window": 3},
+                              batch=batch, length={"max": 200, "overflow": "split"})
+    found = json.loads(harness.tool("plan", "--json", config).stdout)["feeds"]["train"]
+    reference = expected.Expected(directory, strands=2, window=3, length_max=200, overflow="split",
+                                  batch=batch)
+    batches = [batch["tensors"]["tokens"].shape for ranks in reference.epoch() for batch in ranks]
+    assert found["batches_per_epoch"] == len(batches)
+    assert found["epoch"]["slots"] == sum(rows * length for rows, length in batches)
+    shapes = collections.Counter(batches)
+    assert {(one["rows"], one["length"]): one["batches"] for one in found["shapes"]} == shapes
+    assert 0.2 < found["shuffle"]["travel"] < 0.45
+    assert "mixing" in harness.tool("plan", config).stdout
 
 
 def test_losses_are_counted(dataset, tmp_path):
