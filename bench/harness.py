@@ -20,6 +20,7 @@ feeds:
   train:
     dataset: {dataset}
     order: {{window: {window}, seed: 1}}
+    batch: {{{batch}}}
     ring: {{slots: {slots}}}
     tensors:
       tokens: {{from: tokens, dtype: {dtype}}}
@@ -27,8 +28,8 @@ feeds:
       labels: {{from: label, dtype: int64}}
       lengths: {{from: lengths, dtype: int64}}
 """
-DEFAULTS = {"memory": "1GiB", "cache": "0", "threads": 1, "direct": "false", "window": 64, "slots": 8,
-            "dtype": "int64"}
+DEFAULTS = {"memory": "1GiB", "cache": "0", "threads": 1, "direct": "false", "window": 64, "batch": "size: 64",
+            "slots": 8, "dtype": "int64"}
 
 
 class Daemon:
@@ -79,6 +80,16 @@ class Daemon:
                              check=True, capture_output=True).stdout
         return json.loads(out)
 
+    def last_cursor(self, build):
+        """The cursor of the last batch of epoch 0."""
+        plan = subprocess.run([build / "seqfeed", "plan", self.directory / "c.yaml", "--json"], check=True,
+                              capture_output=True).stdout
+        index = json.loads(plan)["feeds"]["train"]["batches_per_epoch"] - 1
+        line = subprocess.run([build / "seqfeed", "cat", "train", "-n", "1", "--json", "--socket", self.socket],
+                              check=True, capture_output=True).stdout
+        head = json.loads(line)["cursor"].rsplit(";epoch=", 1)[0] + f";epoch=0;index={index}"
+        return f"{head};crc={crc32c(head.encode()):08x}"
+
     def consumer(self, build, count, *options):
         return subprocess.Popen([build / "bench/consumer", "train", "-n", str(count), *map(str, options)],
                                 stdout=subprocess.PIPE, env=os.environ | {"SEQFEED_SOCKET": str(self.socket)})
@@ -98,6 +109,15 @@ class Daemon:
         self.process.wait(15)
         self.log.close()
         shutil.rmtree(self.directory)
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 def ceiling(build, dataset, **options):

@@ -3,8 +3,8 @@
  * 1 .. vocabulary - 1, the id is the rank), lengths log-normal (median 180, sigma 0.8) clipped
  * to 1..2048, one label below 1000 a sequence. The same arguments give the same bytes.
  *
- *   make_data DIR TOKENS [--level N] [--block BYTES] [--sigma S]
- * --sigma 0 makes all sequences equally long, as batches of a length bucket nearly are. */
+ *   make_data DIR TOKENS [--level N] [--block BYTES] [--median N] [--sigma S]
+ * --median 8 makes many short sequences; --sigma 0 makes all sequences equally long, as batches of a length bucket nearly are. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,12 +46,12 @@ static uint16_t zipf_draw(const Zipf *zipf, uint32_t word) {
     return (uint16_t)i;
 }
 
-static double sigma = 0.8;
+static double median = 180, sigma = 0.8;
 
 static uint32_t length_draw(RandomBlock words) {
     double u = (words.word[0] + 0.5) / 4294967296.0, v = (words.word[1] + 0.5) / 4294967296.0;
     double normal = sqrt(-2 * log(u)) * cos(2 * M_PI * v);
-    double length = rint(exp(log(180) + sigma * normal));
+    double length = rint(exp(log(median) + sigma * normal));
 
     return length < 1 ? 1 : length > LENGTH_MAX ? LENGTH_MAX : (uint32_t)length;
 }
@@ -97,7 +97,7 @@ int main(int argc, char **argv) {
     Error error = {0};
 
     if (argc < 3) {
-        fprintf(stderr, "usage: make_data DIR TOKENS [--level N] [--block BYTES]\n");
+        fprintf(stderr, "usage: make_data DIR TOKENS [--level N] [--block BYTES] [--median N] [--sigma S]\n");
         return 2;
     }
     for (int i = 3; i + 1 < argc; i += 2) {
@@ -105,6 +105,8 @@ int main(int argc, char **argv) {
             options.level = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--block") == 0)
             options.block_target = (uint32_t)atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--median") == 0)
+            median = atof(argv[i + 1]);
         else if (strcmp(argv[i], "--sigma") == 0)
             sigma = atof(argv[i + 1]);
     }

@@ -16,8 +16,6 @@ import time
 import harness
 import plot
 
-BATCH = 64
-
 
 class Bench:
     def __init__(self, arguments):
@@ -32,7 +30,8 @@ class Bench:
         print(line(self.rows[-1]), flush=True)
 
     def dataset(self, kind):
-        sizes = {"small": (20_000_000,), "large": (200_000_000,), "even": (20_000_000, "--sigma", 0)}
+        sizes = {"small": (20_000_000,), "large": (200_000_000,), "even": (20_000_000, "--sigma", 0),
+                 "short": (110_000_000, "--median", 8)}
         path = harness.make_data(self.build, self.data, kind, *sizes[kind])
         harness.warm(path)
         return path
@@ -98,10 +97,23 @@ class Bench:
         large = self.dataset("large")
         times = []
         for _ in range(self.pairs):
-            with harness.Daemon(self.build, large) as daemon:
+            with harness.Daemon(self.build, large, threads="auto") as daemon:
                 result = daemon.consume(self.build, 1)[0][0]
                 times.append((result["first_ns"] - daemon.started_ns) / 1e6)
         self.add("exec to first batch, 200 M tokens, window 64", "ms", harness.spread(times))
+
+    def resume(self):
+        short = self.dataset("short")
+        for batch in ("size: 64", "policy: tokens, tokens: 16384"):
+            with harness.Daemon(self.build, short, batch=batch) as daemon:
+                cursor = daemon.last_cursor(self.build)
+            times = []
+            for _ in range(self.pairs):
+                with harness.Daemon(self.build, short, batch=batch) as daemon:
+                    before = time.monotonic_ns()
+                    result = daemon.consume(self.build, 1, "--cursor", cursor)[0][0]
+                    times.append((result["first_ns"] - before) / 1e6)
+            self.add(f"resume at the last of 10 M sequences, {batch.split(',')[0]}", "ms", harness.spread(times))
 
     def idle(self):
         with harness.Daemon(self.build, self.dataset("small")) as daemon:
@@ -161,7 +173,7 @@ def machine():
             "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()}
 
 
-PARTS = ["throughput", "fan_out", "second_epoch", "waits", "start", "idle", "cold", "blocks"]
+PARTS = ["throughput", "fan_out", "second_epoch", "waits", "start", "resume", "idle", "cold", "blocks"]
 
 
 def main():
