@@ -50,10 +50,10 @@ class Window:
 
 
 class Simulation:
-    def __init__(self, workers, ranks=1, cached=False, slots=8, reads=16, live=2, partial=False,
-                 trainer=5.0, bandwidth=None):
+    def __init__(self, workers, ranks=1, cached=False, slots=8, reads=16, live=3, partial=False,
+                 trainer=5.0, bandwidth=None, late_bell=True):
         self.__dict__.update(workers=workers, ranks=ranks, cached=cached, slots=slots, reads=reads, live=live,
-                             partial=partial, trainer=trainer * 1000, bandwidth=bandwidth)
+                             partial=partial, trainer=trainer * 1000, bandwidth=bandwidth, late_bell=late_bell)
         self.now, self.events, self.order = 0, [], 0
         self.urgent, self.ahead = [], []
         self.lock_free, self.lock_owner, self.lock_held = 0, None, 0
@@ -133,7 +133,7 @@ class Simulation:
         for _ in range(len(pushed)):
             when = self.lock(worker, when)
         count = len(pushed) - (worker is not None)
-        if count > 0 and self.sleeping:
+        if count > 0 and self.sleeping and not self.late_bell:
             when += COSTS["wake_call"]
         self.baton_busy += when - self.now
         self.at(when, self.step_end, worker, seen, pushed, count)
@@ -144,11 +144,14 @@ class Simulation:
         for waker in list(self.spinning)[:len(pushed)]:
             self.spinning.pop(waker)
             self.at(self.now + 100, self.look, waker)
-        for _ in range(min(max(count, 0), len(self.sleeping))):
+        calls = min(max(count, 0), len(self.sleeping))
+        for _ in range(calls):
             self.at(self.now + COSTS["wake"], self.look, self.sleeping.pop())
         self.pokes -= seen
         if self.pokes > 0:
             self.step(worker)
+        elif worker is not None and count > 0 and self.late_bell and calls:
+            self.at(self.now + COSTS["wake_call"], self.look, worker)
         elif worker is not None:
             self.look(worker)
 
@@ -266,10 +269,12 @@ def main():
     parser.add_argument("--bandwidth", type=float, help="GB/s that all fills share (default: no limit)")
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--reads", type=int, default=16, help="read buffers of a stream")
-    parser.add_argument("--live", type=int, default=2, help="windows that are open, the third planned only")
+    parser.add_argument("--live", type=int, default=3, help="windows that are open; the third is planned only")
     parser.add_argument("--partial", action="store_true", help="a batch waits for its own blocks only")
+    parser.add_argument("--late-bell", type=int, default=1, help="0: sleepers are woken by who holds the baton")
     arguments = parser.parse_args()
-    options = {key: getattr(arguments, key) for key in ("slots", "reads", "live", "partial", "trainer", "bandwidth")}
+    options = {key: getattr(arguments, key)
+               for key in ("slots", "reads", "live", "partial", "trainer", "bandwidth", "late_bell")}
     print(f"{'ranks':>5} {'cache':>5} {'workers':>7} {'batches/s':>10} {'speed-up':>8} {'workers busy':>12} "
           f"{'baton held':>10} {'lock held':>10}")
     for cached in (False, True):

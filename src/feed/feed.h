@@ -18,7 +18,10 @@
 
 enum {
     FEED_EPOCHS_KEPT = 4,
-    FEED_READS_IN_FLIGHT = 16 /* reads that fetch may have under way for one stream */
+    FEED_READS_IN_FLIGHT = 16, /* reads that fetch may have under way for one stream */
+    FEED_WINDOWS_DECODED = 2,  /* of a strand: the one that batches come from, and the next */
+    FEED_WINDOWS_PLANNED = 1   /* and more of which there is the plan, so that decoding never waits
+                                  for one */
 };
 
 /* A counted epoch that is shared by whoever uses it. */
@@ -79,8 +82,8 @@ MUST_CHECK int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpo
                               Error *error);
 void feed_epoch_unref(Feed *feed, FeedEpoch *epoch); /* accepts NULL */
 
-/* What one stream reserves: `rings` rings, and two windows for each of `served_strands` strands
- * with their lengths and units, and the buffers that feed them. */
+/* What one stream reserves: `rings` rings; for each of `served_strands` strands two windows and the
+ * plan of a third, with their lengths and units; and the buffers that feed them. */
 typedef struct FeedMemory {
     uint64_t rings, windows, buffers, total; /* bytes */
 } FeedMemory;

@@ -164,8 +164,9 @@ FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands
     FeedMemory memory = {
         .rings = rings * (ring_bytes(feed->slots, feed->slot_bytes) +
                            feed->slots * slate_bytes(&feed->tensors)),
-        .windows = 2 * (uint64_t)served_strands *
-                   (feed->window_bytes_max + window_planner_bytes(feed)),
+        .windows = (uint64_t)served_strands *
+                   (FEED_WINDOWS_DECODED * feed->window_bytes_max +
+                    (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED) * window_planner_bytes(feed)),
         .buffers = FEED_READS_IN_FLIGHT * read_bytes + 2 * epoch_bytes(feed) +
                    scratch_bytes(feed),
     };

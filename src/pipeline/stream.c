@@ -42,13 +42,16 @@ void stream_end(Stream *stream) {
     stream_unref(stream);
 }
 
-/* The baton is ours with one poke counted: step until no more came. */
+/* The baton is ours with one poke counted: step until no more came. Waking workers costs more than a
+ * step, so the baton is laid down first. */
 static void baton_run(Stream *stream) {
     uint32_t seen = 1;
 
     for (;;) {
-        stream_step(stream);
+        uint32_t pushed = stream_step(stream);
         uint32_t before = atomic_fetch_sub(&stream->pokes, seen);
+        if (pushed > 0)
+            pipeline_wake(stream->pipeline, pushed);
         if (before == seen)
             return;
         seen = before - seen;
@@ -310,7 +313,8 @@ static int stream_init(Stream *stream, const StreamRequest *request) {
     feed_cursor_head(request->feed, request->seed, &stream->cursor);
     stream->ring_count = stream->rings_open = request->ring_count;
     stream->strand_count = stream->plan.strands;
-    stream->windows_limit = 2 * strands_served(request->feed, request->world, request->ring_count);
+    stream->windows_limit = (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED) *
+                            strands_served(request->feed, request->world, request->ring_count);
     stream->make.run = stream_make_run;
     stream->step.run = stream_step_run;
     stream->rings = calloc(request->ring_count, sizeof *stream->rings);

@@ -179,7 +179,8 @@ void stream_event(Stream *stream, PipelineEvent *event);
 void stream_teardown(Stream *stream);
 
 /* stream_step.c */
-void stream_step(Stream *stream);
+/* Returns how many tasks it has pushed: workers are still to be woken for them. */
+MUST_CHECK uint32_t stream_step(Stream *stream);
 
 /* strand.c: which rows of a strand this stream takes, in order. */
 /* Put the cursor on the first place of the epoch that is this strand's and this stream's. */

@@ -50,7 +50,7 @@ static uint32_t span_windows(const StreamRing *ring, const Span *span, bool plan
         Window *window = strand_find_window(span->strand, ring->epoch, span->pass, unit);
         if (!window) {
             if (count > 0 || !span->strand->first)
-                span->strand->wanted = span->strand->live >= 2;
+                span->strand->wanted = span->strand->live >= FEED_WINDOWS_DECODED;
             return 0;
         }
         if (planned && !window_is_planned(window))

@@ -268,7 +268,7 @@ static void step_failed(Stream *stream) {
     stream_event(stream, &event);
 }
 
-static void step_running(Stream *stream) {
+static uint32_t step_running(Stream *stream) {
     Pushed pushed = {0};
     bool again;
 
@@ -284,12 +284,11 @@ static void step_running(Stream *stream) {
         again = stream_advance_windows(stream, &pushed);
         again |= ask_for_wakes(stream);
     } while (again);
-    if (pushed.urgent + pushed.ahead > 0)
-        pipeline_wake(stream->pipeline, pushed.urgent + pushed.ahead);
+    return pushed.urgent + pushed.ahead;
 }
 
 /* Batches that were claimed before are still filled and published, in order. */
-static void step_draining(Stream *stream) {
+static uint32_t step_draining(Stream *stream) {
     Pushed pushed = {0};
     bool done = true;
 
@@ -304,14 +303,15 @@ static void step_draining(Stream *stream) {
         stream->drained = true;
         set_all_states(stream, SEQFEED_RING_DRAIN, 0, NULL);
     }
-    if (pushed.urgent + pushed.ahead > 0)
-        pipeline_wake(stream->pipeline, pushed.urgent + pushed.ahead);
+    return pushed.urgent + pushed.ahead;
 }
 
-void stream_step(Stream *stream) {
+uint32_t stream_step(Stream *stream) {
+    uint32_t pushed = 0;
+
     step_commands(stream);
     if (stream->state == STREAM_CLOSED)
-        return;
+        return 0;
     if (atomic_load(&stream->failed) && stream->state != STREAM_FAILED &&
         stream->state != STREAM_CLOSING)
         step_failed(stream);
@@ -322,9 +322,10 @@ void stream_step(Stream *stream) {
         stream->state = STREAM_CLOSING;
     }
     if (stream->state == STREAM_RUNNING)
-        step_running(stream);
+        pushed = step_running(stream);
     else if (stream->state == STREAM_DRAINING)
-        step_draining(stream);
+        pushed = step_draining(stream);
     if (stream->state == STREAM_CLOSING)
         step_closing(stream);
+    return pushed;
 }

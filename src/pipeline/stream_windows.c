@@ -63,7 +63,7 @@ static bool strand_near_end(const Stream *stream, const Strand *strand) {
     if (cursor->epoch->next)
         return false;
     return cursor->place >= cursor->epoch->limit ||
-           cursor->epoch->limit - cursor->place < 3 * window_batches * stream->strand_count;
+           cursor->epoch->limit - cursor->place < 4 * window_batches * stream->strand_count;
 }
 
 void stream_close_windows(Stream *stream) {
@@ -103,7 +103,8 @@ void stream_open_windows(Stream *stream, Pushed *pushed) {
         if (strand_near_end(stream, strand))
             count_next_epoch(stream, pushed);
         while (strand->wanted ||
-               (strand->live < 2 && stream->windows_live < stream->windows_limit)) {
+               (strand->live < FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED &&
+                stream->windows_live < stream->windows_limit)) {
             int r;
             if (!strand->wanted && cursor_epoch(cursor) > oldest)
                 break;
@@ -288,7 +289,7 @@ bool stream_advance_windows(Stream *stream, Pushed *pushed) {
         for (Window *window = before->next->next; window; window = window->next)
             if (!window->plan_issued && atomic_load(&window->lengths_left) == 0) {
                 window->plan_issued = true;
-                stream_push(stream, &window->plan, true, pushed);
+                stream_push(stream, &window->plan, false, pushed);
             }
     }
     return ready;
