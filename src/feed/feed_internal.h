@@ -32,6 +32,29 @@ MUST_CHECK int feed_count_windows(const Feed *feed, const PlanSpec *spec, const 
                                   uint32_t *const *units, PlanTally *ret_tally, Error *error);
 /* How many threads that takes. */
 uint32_t feed_count_threads(const Feed *feed);
+/* One tensor of the configuration on its way. */
+typedef struct Wanted {
+    const FeedSource *source;
+    const Feed *feed;
+    const SettingsTensor *tensor;
+} Wanted;
+
+enum { FEED_PRESET_MAX = 5 };
+
+/* An error in tensors.NAME.KEY, or in all of tensors when a preset asked for it. */
+int feed_tensor_error(const Wanted *wanted, Error *error, SettingsPlace place, const char *key,
+                      const char *sentence);
+bool feed_integer_fits(int64_t value, uint32_t dtype);
+/* feed_masks.c: tensors that follow from rules; `spec` has its name already, APPLY its column. */
+MUST_CHECK int feed_make_mask(const Wanted *wanted, TensorSet *set, TensorSpec *spec, Error *error);
+MUST_CHECK int feed_make_apply(const Wanted *wanted, TensorSet *set, TensorSpec *spec,
+                               Error *error);
+MUST_CHECK int feed_make_other(const Wanted *wanted, TensorSet *set, TensorSpec *spec,
+                               Error *error);
+/* feed_presets.c: a preset for this dataset, as if it had been written out. Returns the number. */
+uint32_t feed_expand_preset(SettingsPreset preset, const Catalog *catalog,
+                            SettingsTensor ret_tensors[FEED_PRESET_MAX]);
+
 /* The TensorSet and slot bytes. */
 MUST_CHECK int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error);
 /* The worst case of a window. -EOVERFLOW when its units could not be numbered. */

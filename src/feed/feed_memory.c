@@ -128,7 +128,7 @@ int feed_bound_windows(Feed *feed) {
 /* Lengths as they are read and as numbers, units, and notes about blocks. */
 static uint64_t window_planner_bytes(const Feed *feed) {
     uint64_t block_bytes = WINDOW_BLOCK_BYTES +
-                           feed->catalog->column_count * (uint64_t)sizeof(void *);
+                           (2 * feed->catalog->column_count + 1) * (uint64_t)sizeof(void *);
 
     uint64_t firsts = feed->plan.policy == PLAN_POLICY_FIXED
                           ? 0

@@ -12,19 +12,8 @@
 #include "base/arithmetic.h"
 #include "base/text.h"
 
-/* Loss functions leave these labels out by default. */
-enum { LABEL_PAD = -100 };
-
-/* One tensor of the configuration on its way. */
-typedef struct Wanted {
-    const FeedSource *source;
-    const Feed *feed;
-    const SettingsTensor *tensor;
-} Wanted;
-
-/* An error in tensors.NAME.KEY, or in all of tensors when a preset asked for it. */
-static int tensor_error(const Wanted *wanted, Error *error, SettingsPlace place, const char *key,
-                        const char *sentence) {
+int feed_tensor_error(const Wanted *wanted, Error *error, SettingsPlace place, const char *key,
+                      const char *sentence) {
     char path[64] = "tensors";
 
     if (wanted->source->feed->tensors_preset)
@@ -53,7 +42,7 @@ static int find_column(const Wanted *wanted, TensorSpec *spec, Error *error) {
                  wanted->tensor->from);
     }
     if (text.size)
-        return tensor_error(wanted, error, wanted->tensor->from_place, "from", text.bytes);
+        return feed_tensor_error(wanted, error, wanted->tensor->from_place, "from", text.bytes);
     spec->column = (uint32_t)index;
     spec->element = catalog->columns[index].type;
     spec->width = catalog->columns[index].width;
@@ -89,8 +78,8 @@ static int choose_dtype(const Wanted *wanted, TensorSpec *spec, Error *error) {
     for (uint32_t dtype = 1; dtype < SEQFEED_DTYPE_COUNT; dtype++)
         if (tensor_dtype_allows(spec->element, dtype))
             text_add(&text, " %s", tensor_dtype_name(dtype));
-    return tensor_error(wanted, error, wanted->tensor->dtype_place, "dtype",
-                        text.failed ? "no memory" : text.bytes);
+    return feed_tensor_error(wanted, error, wanted->tensor->dtype_place, "dtype",
+                             text.failed ? "no memory" : text.bytes);
 }
 
 /* The bits of the nearest value with `fraction` bits of fraction and `exponent` of exponent,
@@ -131,7 +120,7 @@ static bool float_bits(double value, uint32_t dtype, int64_t *ret_bits) {
     return !isfinite(value) || magnitude != infinity;
 }
 
-static bool integer_fits(int64_t value, uint32_t dtype) {
+bool feed_integer_fits(int64_t value, uint32_t dtype) {
     switch (dtype) {
     case SEQFEED_BOOL:
         return value == 0 || value == 1;
@@ -161,7 +150,7 @@ static int choose_pad(const Wanted *wanted, TensorSpec *spec, Error *error) {
 
     spec->pad = integer;
     if (is_float(spec->dtype) ? float_bits(number, spec->dtype, &spec->pad)
-                              : is_integer && integer_fits(integer, spec->dtype))
+                              : is_integer && feed_integer_fits(integer, spec->dtype))
         return 0;
     if (is_integer)
         snprintf(sentence, sizeof sentence, "padding value %" PRId64 " does not fit %s", integer,
@@ -172,22 +161,20 @@ static int choose_pad(const Wanted *wanted, TensorSpec *spec, Error *error) {
     if (!tensor->has_pad && settings->has_pad_value)
         return feed_error(wanted->source, error, settings->pad_value_place, "pad.value",
                           "tensor %s: %s", tensor->name, sentence);
-    return tensor_error(wanted, error, tensor->pad_place, "pad", sentence);
+    return feed_tensor_error(wanted, error, tensor->pad_place, "pad", sentence);
 }
 
-static int make_tensor(const Wanted *wanted, TensorSpec *spec, Error *error) {
+static int make_tensor(const Wanted *wanted, TensorSet *set, TensorSpec *spec, Error *error) {
     const SettingsTensor *tensor = wanted->tensor;
     int r;
 
     *spec = (TensorSpec){.width = 1};
     memcpy(spec->name, tensor->name, sizeof spec->name);
-    if (tensor->kind == SETTINGS_TENSOR_MASK_LENGTHS) {
-        spec->source = TENSOR_MASK_LENGTHS;
-        spec->dtype = tensor->dtype[0] ? tensor_dtype_parse(tensor->dtype) : SEQFEED_BOOL;
-        spec->polarity = SEQFEED_POLARITY_KEEP;
-        return 0;
-    }
-    if (strcmp(tensor->from, "lengths") == 0) {
+    if (tensor->kind == SETTINGS_TENSOR_MASK)
+        return feed_make_mask(wanted, set, spec, error);
+    if (tensor->kind == SETTINGS_TENSOR_MAKE)
+        return feed_make_other(wanted, set, spec, error);
+    if (tensor->kind == SETTINGS_TENSOR_FROM && strcmp(tensor->from, "lengths") == 0) {
         spec->source = TENSOR_LENGTHS;
         spec->dtype = tensor->dtype[0] ? tensor_dtype_parse(tensor->dtype) : SEQFEED_INT64;
         return 0;
@@ -197,7 +184,28 @@ static int make_tensor(const Wanted *wanted, TensorSpec *spec, Error *error) {
         r = choose_dtype(wanted, spec, error);
     if (r == 0)
         r = choose_pad(wanted, spec, error);
+    if (r == 0 && tensor->kind == SETTINGS_TENSOR_APPLY)
+        r = feed_make_apply(wanted, set, spec, error);
     return r;
+}
+
+/* Rules look at rows of one sequence. */
+static int check_packed(const Wanted *wanted, const TensorSpec *spec, Error *error) {
+    switch (spec->source) {
+    case TENSOR_TOKENS:
+    case TENSOR_TOKEN_COLUMN:
+    case TENSOR_SEQUENCE_COLUMN:
+    case TENSOR_LENGTHS:
+    case TENSOR_MASK_LENGTHS:
+        return 0;
+    default:
+        if (wanted->feed->plan.policy != PLAN_POLICY_PACK)
+            return 0;
+        return feed_tensor_error(wanted, error, wanted->tensor->place, "make",
+                                 "batch.policy: pack puts several sequences into a row, and this "
+                                 "tensor would mix them; allowed with it: from, mask: lengths, "
+                                 "the preset seed");
+    }
 }
 
 static TensorSpec packed_tensor(const char *name, TensorSource source, uint32_t dtype) {
@@ -226,29 +234,6 @@ static void add_packed(TensorSet *set) {
     set->count = count;
 }
 
-/* The preset `seed` for this dataset, as if it had been written out. Returns the number. */
-static uint32_t expand_preset(const Catalog *catalog, SettingsTensor ret_tensors[4]) {
-    int label = catalog_find_column(catalog, "label");
-    uint32_t count = 0;
-
-    ret_tensors[count++] = (SettingsTensor){
-        .name = "tokens", .kind = SETTINGS_TENSOR_FROM, .from = "tokens"};
-    ret_tensors[count++] = (SettingsTensor){.name = "mask", .kind = SETTINGS_TENSOR_MASK_LENGTHS};
-    if (label >= 0) {
-        bool floats = element_is_float(catalog->columns[label].type);
-
-        ret_tensors[count] = (SettingsTensor){
-            .name = "labels", .kind = SETTINGS_TENSOR_FROM, .from = "label"};
-        strcpy(ret_tensors[count].dtype, floats ? "float32" : "int64");
-        ret_tensors[count].has_pad = ret_tensors[count].pad_is_integer = !floats;
-        ret_tensors[count].pad_integer = LABEL_PAD;
-        count++;
-    }
-    ret_tensors[count++] = (SettingsTensor){
-        .name = "lengths", .kind = SETTINGS_TENSOR_FROM, .from = "lengths"};
-    return count;
-}
-
 /* The padded length of the longest batch that can occur. */
 static int bound_length(Feed *feed, const FeedSource *source, Error *error) {
     uint32_t longest = MIN(feed->plan.length_max, feed->catalog->length_max);
@@ -273,9 +258,8 @@ static void bound_rows(Feed *feed) {
     feed->tensors.rows_max = plan->size;
     if (plan->policy != PLAN_POLICY_TOKENS)
         return;
-    feed->tensors.rows_max = (uint32_t)(plan->tokens /
-                                        plan_row_places(plan, is_split ? 1
-                                                                       : feed->catalog->length_min));
+    feed->tensors.rows_max =
+        (uint32_t)(plan->tokens / plan_row_places(plan, is_split ? 1 : feed->catalog->length_min));
     feed->tensors.places_max = plan->tokens;
 }
 
@@ -306,32 +290,38 @@ static int bound_sequences(Feed *feed, const FeedSource *source, Error *error) {
 int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
     const SettingsFeed *settings = source->feed;
     const SettingsTensor *tensors = settings->tensors;
-    SettingsTensor preset[4];
+    SettingsTensor preset[FEED_PRESET_MAX];
     Error reason = {0};
     int r;
 
     feed->tensors.count = settings->tensor_count;
     if (settings->tensors_preset) {
-        feed->tensors.count = expand_preset(feed->catalog, preset);
+        feed->tensors.count = feed_expand_preset(settings->preset, feed->catalog, preset);
         tensors = preset;
     }
+    feed->tensors.token_element = feed->catalog->columns[0].type;
+    feed->tensors.token_pad = feed->pad_value;
+    feed->tensors.column_count = feed->catalog->column_count;
+    feed->tensors.parity = settings->values == SETTINGS_VALUES_PARITY;
     feed->tensors.time_first = settings->time_first;
     feed->tensors.side = settings->pad_left ? SEQFEED_SIDE_LEFT : SEQFEED_SIDE_RIGHT;
     bound_rows(feed);
-    for (uint32_t t = 0; t < feed->tensors.count; t++) {
-        const Wanted wanted = {.source = source, .feed = feed, .tensor = &tensors[t]};
-
-        r = make_tensor(&wanted, &feed->tensors.tensors[t], error);
-        if (r < 0)
-            return r;
-    }
-    if (feed->plan.policy == PLAN_POLICY_PACK && settings->tensors_preset)
-        add_packed(&feed->tensors);
     r = bound_length(feed, source, error);
     if (r == 0)
         r = bound_sequences(feed, source, error);
     if (r < 0)
         return r;
+    for (uint32_t t = 0; t < feed->tensors.count; t++) {
+        const Wanted wanted = {.source = source, .feed = feed, .tensor = &tensors[t]};
+
+        r = make_tensor(&wanted, &feed->tensors, &feed->tensors.tensors[t], error);
+        if (r == 0)
+            r = check_packed(&wanted, &feed->tensors.tensors[t], error);
+        if (r < 0)
+            return r;
+    }
+    if (feed->plan.policy == PLAN_POLICY_PACK && settings->tensors_preset)
+        add_packed(&feed->tensors);
     r = tensor_slot_bytes(&feed->tensors, &feed->slot_bytes, &reason);
     if (r < 0)
         return feed->plan.policy == PLAN_POLICY_TOKENS

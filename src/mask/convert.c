@@ -20,10 +20,12 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines only");
 
 typedef void RepeatFunction(void *to, uint64_t bits, size_t count);
+typedef void SelectFunction(void *to, const uint8_t *answers, const uint64_t bits[2], size_t count);
 
 typedef struct ConvertLoops {
     ConvertFunction *convert[ELEMENT_TYPE_COUNT][SEQFEED_DTYPE_COUNT];
     RepeatFunction *repeat_16, *repeat_32, *repeat_64;
+    SelectFunction *select_8, *select_16, *select_32, *select_64;
 } ConvertLoops;
 
 static void copy_1(void *to, const void *from, size_t count) {
@@ -137,6 +139,21 @@ ConvertFunction *convert_find(uint32_t element, uint32_t dtype) {
     if (element >= ELEMENT_TYPE_COUNT || dtype >= SEQFEED_DTYPE_COUNT)
         return NULL;
     return all_loops[convert_level()]->convert[element][dtype];
+}
+
+void convert_select(void *to, const uint8_t *answers, const uint64_t bits[2],
+                    uint32_t element_bytes, size_t count) {
+    const ConvertLoops *loops = all_loops[convert_level()];
+
+    assert(element_bytes == 1 || element_bytes == 2 || element_bytes == 4 || element_bytes == 8);
+    if (element_bytes == 1)
+        loops->select_8(to, answers, bits, count);
+    else if (element_bytes == 2)
+        loops->select_16(to, answers, bits, count);
+    else if (element_bytes == 4)
+        loops->select_32(to, answers, bits, count);
+    else
+        loops->select_64(to, answers, bits, count);
 }
 
 void convert_repeat(void *to, uint64_t bits, uint32_t element_bytes, size_t count) {

@@ -16,6 +16,10 @@ ConvertFunction *convert_find(uint32_t element, uint32_t dtype);
 /* Store `count` elements of `element_bytes` (1, 2, 4 or 8) that hold the low bytes of `bits`. */
 void convert_repeat(void *to, uint64_t bits, uint32_t element_bytes, size_t count);
 
+/* Store for each of `count` answers (0 or 1) the low bytes of `bits[answer]`. */
+void convert_select(void *to, const uint8_t *answers, const uint64_t bits[2],
+                    uint32_t element_bytes, size_t count);
+
 /* How the loops were compiled: 0 plain C, 1 AVX2, 2 AVX-512. convert_set_level() is for tests and
  * measurements: it lowers the level (never above what the CPU has) and returns what is in force. */
 int convert_level(void);

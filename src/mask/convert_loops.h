@@ -43,6 +43,22 @@ REPEAT(repeat_32, uint32_t)
 REPEAT(repeat_64, uint64_t)
 #undef REPEAT
 
+#define SELECT(name, To)                                                                 \
+    LOOPS_TARGET static void LOOPS_NAME(name)(void *to, const uint8_t *restrict answers, \
+                                              const uint64_t bits[2], size_t count) {    \
+        __typeof__(To) *restrict out = to;                                               \
+        To no = (To)bits[0], yes = (To)bits[1];                                          \
+                                                                                         \
+        for (size_t i = 0; i < count; i++)                                               \
+            out[i] = answers[i] ? yes : no;                                              \
+    }
+
+SELECT(select_8, uint8_t)
+SELECT(select_16, uint16_t)
+SELECT(select_32, uint32_t)
+SELECT(select_64, uint64_t)
+#undef SELECT
+
 #if LOOPS_AVX2
 /* Eight three-byte values as 32-bit lanes. Reads 28 bytes from `from`. */
 LOOPS_TARGET static inline __m256i LOOPS_NAME(u24_load)(const uint8_t *from) {
@@ -116,4 +132,8 @@ static const ConvertLoops LOOPS_NAME(loops) = {
     .repeat_16 = LOOPS_NAME(repeat_16),
     .repeat_32 = LOOPS_NAME(repeat_32),
     .repeat_64 = LOOPS_NAME(repeat_64),
+    .select_8 = LOOPS_NAME(select_8),
+    .select_16 = LOOPS_NAME(select_16),
+    .select_32 = LOOPS_NAME(select_32),
+    .select_64 = LOOPS_NAME(select_64),
 };

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/attributes.h"
+#include "mask/compute.h"
 #include "mask/convert.h"
 #include "mask/mask_rule.h"
 
@@ -20,8 +21,10 @@ enum {
 
 /* One tensor of one batch, with everything decided that does not depend on the row. */
 typedef struct Fill {
-    ConvertFunction *convert; /* NULL: a mask */
-    uint8_t *to;              /* start of the tensor */
+    ConvertFunction *convert; /* NULL: a mask, or computed */
+    const TensorSet *set;
+    const TensorSpec *computed; /* NULL: runs of a column or of two values */
+    uint8_t *to;                /* start of the tensor */
     uint32_t column;
     uint32_t width;
     uint32_t from_bytes; /* of one token on disk */
@@ -39,6 +42,7 @@ static Fill fill_new(const TensorSet *set, const TensorLayout *layout, uint32_t 
     const TensorSpec *spec = &set->tensors[tensor];
     uint32_t value_bytes = tensor_dtype_bytes(spec->dtype);
     Fill fill = {
+        .set = set,
         .to = (uint8_t *)slot + layout->offset[tensor],
         .column = spec->column,
         .width = 1,
@@ -51,10 +55,13 @@ static Fill fill_new(const TensorSet *set, const TensorLayout *layout, uint32_t 
         .padding_is_there = layout->zeroed >> tensor & 1,
     };
 
-    if (spec->source == TENSOR_MASK_LENGTHS) {
+    if (compute_knows(spec)) {
+        fill.computed = spec;
+        fill.place_bytes *= spec->source == TENSOR_APPLY ? spec->width : 1;
+    } else if (spec->source == TENSOR_MASK_LENGTHS) {
         fill.real_bits = mask_rule_bits(spec->dtype, spec->polarity, (uint64_t)spec->pad, 1);
         fill.pad_bits = mask_rule_bits(spec->dtype, spec->polarity, (uint64_t)spec->pad, 0);
-    } else if (spec->source != TENSOR_LENGTHS) {
+    } else if (spec->source != TENSOR_LENGTHS && spec->source != TENSOR_MASK_DENSE) {
         fill.width = spec->width;
         fill.place_bytes *= spec->width;
         fill.from_bytes = element_bytes(spec->element) * spec->width;
@@ -72,13 +79,19 @@ static const uint8_t *fill_source(const Fill *fill, const FillRow *row) {
 }
 
 /* Write places first .. last of a padded row, one after another from `to` on. */
-static void fill_places(const Fill *fill, const uint8_t *from, uint32_t real, uint32_t first,
-                        uint32_t last, uint8_t *to) {
+static void fill_places(const Fill *fill, const FillRow *row, uint32_t first, uint32_t last,
+                        uint8_t *to) {
+    const uint8_t *from = fill_source(fill, row);
+    uint32_t real = row ? row->length : 0;
     uint32_t begin = mask_rule_begin(fill->side, fill->length, real), end = begin + real;
     uint32_t real_first = MIN(MAX(begin, first), last), real_last = MIN(MAX(end, first), last);
     size_t before = (size_t)(real_first - first), inside = (size_t)(real_last - real_first);
     size_t after = (size_t)(last - real_last);
 
+    if (fill->computed) {
+        compute_places(fill->set, fill->computed, row, fill->length, first, last, to);
+        return;
+    }
     if (before && !fill->padding_is_there)
         convert_repeat(to, fill->pad_bits, fill->value_bytes, before * fill->width);
     to += before * fill->place_bytes;
@@ -111,7 +124,7 @@ static void fill_batch_first(const Fill *fill, uint32_t first_row, const FillRow
 
         if (row && r + 1 < count)
             fill_prefetch(fill, row + 1);
-        fill_places(fill, fill_source(fill, row), row ? row->length : 0, 0, fill->length, to);
+        fill_places(fill, row, 0, fill->length, to);
     }
 }
 
@@ -171,8 +184,7 @@ static void fill_tile(const Fill *fill, uint8_t *to, const FillRow *sources, uin
     for (uint32_t r = 0; r < rows; r++) {
         const FillRow *row = sources ? &sources[r] : NULL;
 
-        fill_places(fill, fill_source(fill, row), row ? row->length : 0, first, last,
-                    tile + (size_t)r * TILE_PLACES * fill->place_bytes);
+        fill_places(fill, row, first, last, tile + (size_t)r * TILE_PLACES * fill->place_bytes);
     }
     fill_deal(to, step, tile, fill->place_bytes, rows, last - first);
 }
@@ -192,7 +204,7 @@ static void fill_time_first(const Fill *fill, uint32_t first_row, const FillRow 
             uint8_t *to = fill->to + first * step + (size_t)(first_row + r) * fill->place_bytes;
 
             if (is_wide)
-                fill_places(fill, fill_source(fill, row), row ? row->length : 0, first, last, to);
+                fill_places(fill, row, first, last, to);
             else
                 fill_tile(fill, to, row, MIN(count - r, tile_rows), first, last);
         }
@@ -224,6 +236,15 @@ static void fill_lengths(const Fill *fill, uint32_t first_row, const FillRow *so
                        fill->value_bytes, 1);
 }
 
+static void fill_dense(const Fill *fill, const TensorSpec *spec, uint32_t first_row,
+                       const FillRow *sources, uint32_t count) {
+    uint64_t row_bytes = fill->length * tensor_dense_stride(fill->length) * fill->value_bytes;
+
+    for (uint32_t r = 0; r < count; r++)
+        compute_dense(fill->set, spec, sources ? &sources[r] : NULL, fill->length,
+                      fill->to + (first_row + r) * row_bytes);
+}
+
 /* `sources` NULL: empty rows. */
 static void fill_all(const TensorSet *set, const TensorLayout *layout, void *slot, uint32_t rows,
                      uint32_t length, uint32_t first_row, const FillRow *sources, uint32_t count) {
@@ -232,7 +253,11 @@ static void fill_all(const TensorSet *set, const TensorLayout *layout, void *slo
         Fill fill = fill_new(set, layout, t, slot, rows, length);
         TensorSource source = set->tensors[t].source;
 
-        if (source == TENSOR_LENGTHS)
+        if (layout->kept >> t & 1)
+            continue;
+        if (source == TENSOR_MASK_DENSE)
+            fill_dense(&fill, &set->tensors[t], first_row, sources, count);
+        else if (source == TENSOR_LENGTHS)
             fill_lengths(&fill, first_row, sources, count);
         else if (source == TENSOR_SEQUENCE_COLUMN)
             fill_sequence_column(&fill, first_row, sources, count);

@@ -10,11 +10,11 @@
 
 /* One row: a piece of a sequence in a decoded block. */
 typedef struct FillRow {
-    const uint8_t *const
-        *columns;      /* start of each catalog column's values in the block; [0] tokens */
-    uint32_t sequence; /* within the block: index into per-sequence columns */
-    uint32_t start;    /* first token within the block: index into per-token columns */
-    uint32_t length;   /* tokens; <= the batch's length */
+    const uint8_t *const *columns; /* start of each catalog column's values in the block; [0]
+                                      tokens; then what TensorSet.column_count tells */
+    uint32_t sequence;             /* within the block: index into per-sequence columns */
+    uint32_t start;                /* first token within the block: index into per-token columns */
+    uint32_t length;               /* tokens; <= the batch's length */
 } FillRow;
 
 /* Fill rows first_row .. first_row + count of a batch of `rows` x `length` whose slot begins at

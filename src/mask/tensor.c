@@ -45,16 +45,23 @@ bool tensor_dtype_allows(uint8_t element, uint32_t dtype) {
     return convert_find(element, dtype) != NULL;
 }
 
-/* Does the tensor have a place for each token, padded ones included? */
-static bool tensor_is_padded(const TensorSpec *spec) {
+typedef enum TensorForm {
+    FORM_ROWS,   /* one place a row */
+    FORM_PLACES, /* one for each token, padded ones included */
+    FORM_DENSE   /* one for each pair of them */
+} TensorForm;
+
+static TensorForm tensor_form(const TensorSpec *spec) {
     switch (spec->source) {
     case TENSOR_SEQUENCE_COLUMN:
     case TENSOR_LENGTHS:
     case TENSOR_PACK_CU_SEQLENS:
     case TENSOR_PACK_MAX_SEQLEN:
-        return false;
+        return FORM_ROWS;
+    case TENSOR_MASK_DENSE:
+        return FORM_DENSE;
     default:
-        return true;
+        return FORM_PLACES;
     }
 }
 
@@ -64,6 +71,7 @@ static uint32_t tensor_width(const TensorSpec *spec) {
     case TENSOR_TOKENS:
     case TENSOR_TOKEN_COLUMN:
     case TENSOR_SEQUENCE_COLUMN:
+    case TENSOR_APPLY:
         return spec->width;
     default:
         return 1;
@@ -77,16 +85,44 @@ static uint32_t tensor_entries(const TensorSpec *spec, const TensorLayout *layou
                                                     : layout->sequences;
 }
 
+/* Places that one row has in the tensor, or one. */
+static uint64_t row_places(const TensorSpec *spec, uint32_t length) {
+    TensorForm form = tensor_form(spec);
+
+    return form == FORM_ROWS     ? 1
+           : form == FORM_PLACES ? length
+                                 : length * tensor_dense_stride(length);
+}
+
+uint32_t tensor_constant(const TensorSet *set) {
+    uint32_t bits = 0;
+
+    for (uint32_t t = 0; t < set->count; t++) {
+        const TensorSpec *spec = &set->tensors[t];
+        bool constant = spec->source == TENSOR_MASK || spec->source == TENSOR_MASK_DENSE ||
+                        (spec->source == TENSOR_TYPES && spec->pad == 0);
+
+        for (uint32_t s = 0; s < spec->step_count; s++) {
+            uint32_t op = set->steps[spec->first_step + s].op;
+
+            constant &= op != MASK_LENGTHS && op != MASK_INDEX_COLUMN && op != MASK_TOKEN_IDS;
+        }
+        bits |= (uint32_t)constant << t;
+    }
+    return bits;
+}
+
 static void lay_out(const TensorSet *set, uint32_t rows, uint32_t length, TensorLayout *layout) {
     uint64_t end = 0;
 
     assert(set->count <= SEQFEED_TENSORS_MAX);
-    for (int padded = 0; padded <= 1; padded++) {
+    for (TensorForm form = FORM_ROWS; form <= FORM_DENSE; form++) {
         for (uint32_t t = 0; t < set->count; t++) {
             const TensorSpec *spec = &set->tensors[t];
-            uint64_t count = padded ? (uint64_t)rows * length : tensor_entries(spec, layout);
+            uint64_t count = form == FORM_ROWS ? tensor_entries(spec, layout)
+                                               : rows * row_places(spec, length);
 
-            if (tensor_is_padded(spec) != padded)
+            if (tensor_form(spec) != form)
                 continue;
             layout->offset[t] = align_up(end, SEQFEED_TENSOR_ALIGN);
             layout->size_bytes[t] = count * tensor_width(spec) * tensor_dtype_bytes(spec->dtype);
@@ -95,6 +131,7 @@ static void lay_out(const TensorSet *set, uint32_t rows, uint32_t length, Tensor
     }
     layout->bytes = end;
     layout->zeroed = 0;
+    layout->kept = 0;
 }
 
 void tensor_layout(const TensorSet *set, uint32_t rows, uint32_t length, TensorLayout *ret_layout) {
@@ -124,24 +161,26 @@ int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
 
     for (uint32_t t = 0; t < set->count; t++) {
         const TensorSpec *spec = &set->tensors[t];
-        uint32_t length = tensor_is_padded(spec) ? set->length_max : 1;
-        uint64_t size = tensor_is_padded(spec) ? places_max(set)
-                        : set->packed          ? set->sequences_max + UINT64_C(2)
-                                               : set->rows_max;
+        TensorForm form = tensor_form(spec);
+        uint64_t size = form != FORM_ROWS ? places_max(set)
+                        : set->packed     ? set->sequences_max + UINT64_C(2)
+                                          : set->rows_max;
+        uint64_t places = form == FORM_DENSE ? tensor_dense_stride(set->length_max) : 1;
 
-        if (!multiply_checked(size, (uint64_t)tensor_width(spec), &size) ||
+        if (!multiply_checked(size, places, &size) ||
+            !multiply_checked(size, (uint64_t)tensor_width(spec), &size) ||
             !multiply_checked(size, (uint64_t)tensor_dtype_bytes(spec->dtype), &size) ||
             !add_checked(sum, size, &sum) || sum > SLOT_BYTES_MAX)
             return error_set(error, -EOVERFLOW,
                              "a batch is too large: tensor %s alone needs %" PRIu32
-                             " rows x %" PRIu32 " tokens x %" PRIu32 " values x %" PRIu32
+                             " rows x %" PRIu64 " places x %" PRIu32 " values x %" PRIu32
                              " bytes; a slot may have at most 1 TiB",
-                             spec->name, set->rows_max, length, tensor_width(spec),
-                             tensor_dtype_bytes(spec->dtype));
+                             spec->name, set->rows_max, row_places(spec, set->length_max),
+                             tensor_width(spec), tensor_dtype_bytes(spec->dtype));
     }
-    /* Sizes grow with rows and with length, so the largest batch is the one with most of both. Where
-     * a budget bounds their product, no batch needs more than the most rows in the tensors of rows
-     * and the whole budget in those of places. */
+    /* Sizes grow with rows and with length, so the largest batch is the one with most of both.
+     * Where a budget bounds their product, no batch needs more than the most rows in the tensors of
+     * rows and the whole budget in those of places. */
     if (set->places_max == 0) {
         if (set->packed)
             tensor_layout_packed(set, set->rows_max, set->length_max, set->sequences_max, 0,
@@ -161,9 +200,19 @@ static void describe_shape(const TensorSet *set, const TensorSpec *spec, uint32_
                            uint32_t length, const TensorLayout *layout,
                            SeqfeedTensorRecord *record) {
     uint32_t width = tensor_width(spec);
+    TensorForm form = tensor_form(spec);
     int64_t stride = 1;
 
-    if (tensor_is_padded(spec)) {
+    if (form == FORM_DENSE) {
+        int64_t row = (int64_t)tensor_dense_stride(length);
+
+        record->ndim = 4;
+        memcpy(record->shape, (int64_t[4]){rows, 1, length, length}, sizeof record->shape);
+        memcpy(record->stride, (int64_t[4]){row * length, row * length, row, 1},
+               sizeof record->stride);
+        return;
+    }
+    if (form == FORM_PLACES) {
         record->shape[record->ndim++] = set->time_first ? length : rows;
         record->shape[record->ndim++] = set->time_first ? rows : length;
     } else {
@@ -189,6 +238,7 @@ void tensor_describe(const TensorSet *set, uint32_t rows, uint32_t length,
             .polarity = spec->polarity,
             .side = set->side,
             .fill = spec->source == TENSOR_LENGTHS ? 0 : spec->pad,
+            .ignore = spec->source == TENSOR_LABELS ? spec->pad : 0,
             .offset = layout->offset[t],
             .size_bytes = layout->size_bytes[t],
         };

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "format/element_format.h"
 #include "format/ring_format.h"
+#include "mask/mask_rule.h"
 
 typedef enum TensorSource {
     TENSOR_TOKENS,          /* [rows, length] (x width): the primary column, padded */
@@ -16,14 +17,28 @@ typedef enum TensorSource {
     TENSOR_SEQUENCE_COLUMN, /* [rows] (x width) */
     TENSOR_LENGTHS,         /* [rows]: real tokens of each row */
     TENSOR_MASK_LENGTHS,    /* [rows, length]: arange(length) < lengths */
-    /* Packed sets only, where the tensors of rows above have an entry for each sequence and those of
-     * places hold several sequences one after another. */
+    TENSOR_MASK,            /* [rows, length]: steps */
+    TENSOR_MASK_DENSE,      /* [rows, 1, length, length]: steps, for each query and place */
+    TENSOR_APPLY,           /* a padded column, 0 (or times 0) where the steps do not keep */
+    TENSOR_POSITIONS,       /* [rows, length]: 0, 1, 2 … over the real tokens */
+    TENSOR_TYPES,           /* [rows, length]: 0 for real tokens */
+    TENSOR_LABELS,          /* [rows, length]: the token, or with `shift` the next; else pad */
+    TENSOR_LOSS_MASK,       /* [rows, length]: 1 where such a label stands */
+    TENSOR_SPECIAL,         /* [rows, length]: 1 for padding and for the tokens in `values` */
+    /* Packed sets only, where the tensors of rows above have an entry for each sequence and those
+     * of places hold several sequences one after another. */
     TENSOR_PACK_SEGMENTS,   /* [rows, length]: 1 for a row's first sequence, 2 …; 0: padding */
     TENSOR_PACK_POSITIONS,  /* [rows, length]: 0, 1, 2 … in each sequence */
     TENSOR_PACK_LABELS,     /* [rows, length]: tokens; -100 for a sequence's first, and padding */
     TENSOR_PACK_CU_SEQLENS, /* [sequences + 1]: sums of real lengths, from 0 on */
     TENSOR_PACK_MAX_SEQLEN  /* [1]: the longest sequence; sets with tail_segment only */
 } TensorSource;
+
+enum {
+    TENSOR_STEPS_MAX = 256,   /* of all masks of a feed … */
+    TENSOR_VALUES_MAX = 4096, /* … and indices and token ids that they list */
+    TENSOR_DEPTH_MAX = 16     /* answers that a mask's steps may have pending */
+};
 
 typedef struct TensorSpec {
     char name[SEQFEED_TENSOR_NAME];
@@ -35,6 +50,14 @@ typedef struct TensorSpec {
     uint32_t polarity; /* SEQFEED_POLARITY_* */
     int64_t pad;       /* value of padding, or of rows that last: pad adds; float types: its bit
                           pattern; additive masks: the bits that mask out; lengths: unused */
+    uint32_t first_step, step_count;   /* masks and APPLY: in TensorSet.steps */
+    uint32_t first_value, value_count; /* SPECIAL: in TensorSet.values */
+    uint32_t shift;                    /* LABELS, LOSS_MASK: 1: about the next token */
+    bool multiply;                     /* APPLY: data * mask bit by bit, instead of choosing */
+    bool has_spans;                    /* LABELS, LOSS_MASK: only tokens inside the spans … */
+    uint32_t spans;                    /* … of this ragged column of pairs */
+    uint8_t spans_element;
+    uint32_t spans_width;
 } TensorSpec;
 
 /* All tensors of a feed, with the layout that they share. */
@@ -44,11 +67,21 @@ typedef struct TensorSet {
     bool time_first; /* [length, rows] instead of [rows, length] */
     uint32_t side;   /* SEQFEED_SIDE_* */
     uint32_t rows_max;
-    uint32_t length_max; /* after rounding up: the longest padded length of any batch */
-    bool packed;         /* rows hold several sequences (fill_packed.h) */
-    bool tail_segment;   /* packed, one row: its padding counts as one more sequence */
+    uint32_t length_max;    /* after rounding up: the longest padded length of any batch */
+    bool packed;            /* rows hold several sequences (fill_packed.h) */
+    bool tail_segment;      /* packed, one row: its padding counts as one more sequence */
     uint32_t sequences_max; /* packed: of a batch */
-    uint64_t places_max; /* no batch has more rows x length; 0: rows_max x length_max */
+    uint64_t places_max;    /* no batch has more rows x length; 0: rows_max x length_max */
+    /* What masks over tokens look at. */
+    uint8_t token_element;
+    int64_t token_pad;
+    /* A row's columns[column_count] are the lengths of its block's sequences, and
+     * columns[column_count + 1 + c] the counts of ragged column c (u32 each). */
+    uint32_t column_count;
+    bool parity; /* negative indices and spans that leave the sequence are taken as PyTorch does */
+    MaskStep steps[TENSOR_STEPS_MAX];
+    int64_t values[TENSOR_VALUES_MAX];
+    uint32_t step_count, value_count;
 } TensorSet;
 
 /* Bytes of one element of a dtype, and its word ("int64"). 0 and "none" for codes that do not
@@ -75,11 +108,22 @@ typedef struct TensorLayout {
     uint64_t offset[SEQFEED_TENSORS_MAX]; /* from the start of the slot; multiples of
                                              SEQFEED_TENSOR_ALIGN */
     uint64_t size_bytes[SEQFEED_TENSORS_MAX];
-    uint64_t bytes;  /* of the slot in use */
+    uint64_t bytes;     /* of the slot in use */
     uint32_t sequences; /* entries of tensors that have one for each sequence; rows unless packed */
     uint32_t sums;      /* entries of cumulative lengths */
-    uint32_t zeroed; /* bit t: the padding of tensor t is zero without fill's doing (slate.h) */
+    uint32_t zeroed;    /* bit t: the padding of tensor t is zero without fill's doing (slate.h) */
+    uint32_t kept; /* bit t: the slot holds all of tensor t from an earlier batch of this shape */
 } TensorLayout;
+
+/* The tensors (bit t: tensor t) whose bytes follow from a batch's shape alone. For
+ * TensorLayout.kept. */
+uint32_t tensor_constant(const TensorSet *set);
+
+/* Elements between the rows of a dense mask: a multiple of 16, so that attention kernels take it
+ * as it is. The elements between are zero. */
+static inline uint64_t tensor_dense_stride(uint32_t length) {
+    return ((uint64_t)length + 15) & ~UINT64_C(15);
+}
 
 /* Where the tensors of a batch of `rows` x `length` lie: contiguous, those of fixed shape first,
  * each at a multiple of SEQFEED_TENSOR_ALIGN. The same answer for every backend. */

@@ -3,9 +3,11 @@
  * None of these holds the baton; each tells what it has finished by an atomic and wakes the stream.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "mask/compute.h"
 #include "mask/fill.h"
 #include "mask/fill_packed.h"
 #include "pipeline/pipeline_internal.h"
@@ -128,8 +130,7 @@ void window_decode_run(Task *task, void *context) {
     if (r < 0) {
         stream_fail(stream, &error);
     } else {
-        for (uint32_t c = 0; c < catalog->column_count; c++)
-            window->columns[(size_t)index * catalog->column_count + c] = view.columns[c];
+        window_set_columns(window, index, &view);
         atomic_fetch_add_explicit(&stream->blocks_decoded, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&stream->pipeline->blocks_decoded, 1, memory_order_relaxed);
         atomic_store(&block->stage, BLOCK_DECODED);
@@ -172,6 +173,26 @@ static void fill_packed_piece(const SlotJob *job, const SlotPiece *piece, const 
         fill_packed(tensors, &job->layout, job->memory, job->length, &empty);
 }
 
+/* Lists in the dataset may name places that a row does not have. */
+static bool rows_are_allowed(const SlotJob *job, const FillRow *rows, uint32_t count,
+                             Error *error) {
+    const Stream *stream = job->pieces->window->stream;
+    const TensorSet *tensors = &stream->feed->tensors;
+    Error reason;
+
+    if (!compute_checks(tensors))
+        return true;
+    for (uint32_t i = 0; i < count; i++) {
+        if (compute_check_row(tensors, &rows[i], job->length, &reason) < 0) {
+            error_set(error, reason.code,
+                      "feed %s, sequence %u of its block in batch %" PRIu64 ": %s",
+                      stream->feed->name, rows[i].sequence, job->place, reason.text);
+            return false;
+        }
+    }
+    return true;
+}
+
 void assemble_piece_run(Task *task, void *context) {
     SlotPiece *piece = CONTAINER_OF(task, SlotPiece, task);
     PipelineWorker *worker = context;
@@ -179,7 +200,7 @@ void assemble_piece_run(Task *task, void *context) {
     Window *window = piece->window;
     Stream *stream = window->stream;
     const TensorSet *tensors = &stream->feed->tensors;
-    size_t columns = stream->feed->catalog->column_count;
+    size_t columns = window_block_columns(window);
     Error error;
 
     worker->rows = scratch(worker->rows, &worker->rows_capacity, piece->piece_count,
@@ -196,6 +217,11 @@ void assemble_piece_run(Task *task, void *context) {
                                     .sequence = unit->sequence,
                                     .start = unit->start,
                                     .length = unit->length};
+    }
+    if (!rows_are_allowed(job, worker->rows, piece->piece_count, &error)) {
+        stream_fail(stream, &error);
+        stream_end(stream);
+        return;
     }
     if (tensors->packed)
         fill_packed_piece(job, piece, worker->rows);

@@ -57,8 +57,9 @@ struct SlotJob {
     uint64_t tokens, squares;
     bool repeated;
     TensorLayout layout;
-    Slate slate;       /* what the slot holds of its last batch */
-    uint32_t *lengths; /* [rows_max]: real tokens of each row */
+    Slate slate;                     /* what the slot holds of its last batch … */
+    uint32_t held_rows, held_length; /* … and its shape; rows 0: nothing yet */
+    uint32_t *lengths;               /* [rows_max]: real tokens of each row */
     SlotPiece *pieces;
     uint32_t piece_count, piece_capacity, pieces_issued;
     _Atomic uint32_t pieces_left;

@@ -191,6 +191,10 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
     else
         tensor_layout(&stream->feed->tensors, job->rows, job->length, &job->layout);
     job->layout.zeroed = slate_tensors(&stream->feed->tensors);
+    if (job->rows == job->held_rows && job->length == job->held_length)
+        job->layout.kept = tensor_constant(&stream->feed->tensors);
+    job->held_rows = job->rows;
+    job->held_length = job->length;
     return true;
 }
 

@@ -146,8 +146,7 @@ static bool take_from_cache(Stream *stream, Window *window, uint32_t index) {
     if (!block->cached)
         return false;
     block_view(catalog, block->block, block_cache_bytes(block->cached), &view);
-    for (uint32_t c = 0; c < catalog->column_count; c++)
-        window->columns[(size_t)index * catalog->column_count + c] = view.columns[c];
+    window_set_columns(window, index, &view);
     atomic_fetch_add_explicit(&stream->cache_hits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&stream->pipeline->cache_hits, 1, memory_order_relaxed);
     window->decodes_issued++;

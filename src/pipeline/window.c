@@ -46,8 +46,22 @@ static bool grow(void *memory, size_t *capacity, size_t need) {
     return *pointer != NULL;
 }
 
+size_t window_block_columns(const Window *window) {
+    return 2 * (size_t)window->stream->feed->catalog->column_count + 1;
+}
+
+void window_set_columns(Window *window, uint32_t index, const BlockView *view) {
+    uint32_t count = window->stream->feed->catalog->column_count;
+    const uint8_t **columns = &window->columns[index * window_block_columns(window)];
+
+    memcpy(columns, view->columns, count * sizeof *columns);
+    columns[count] = (const uint8_t *)view->lengths;
+    for (uint32_t c = 0; c < count; c++)
+        columns[count + 1 + c] = (const uint8_t *)view->counts[c];
+}
+
 static bool window_make_room(Window *window, uint32_t block_count, size_t packed_bytes) {
-    size_t columns = window->stream->feed->catalog->column_count;
+    size_t columns = window_block_columns(window);
 
     if (block_count > window->block_capacity) {
         free(window->blocks);

@@ -15,6 +15,7 @@
 #include "pipeline/block_cache.h"
 #include "pipeline/fetch.h"
 #include "plan/plan.h"
+#include "shard/block.h"
 
 typedef struct Stream Stream;
 typedef struct Strand Strand;
@@ -77,7 +78,7 @@ struct Window {
     Task plan;
 
     WindowBlock *blocks;
-    const uint8_t **columns; /* [block_count][column_count] of decoded blocks */
+    const uint8_t **columns; /* [block_count][window_block_columns()] of decoded blocks */
     uint32_t block_count, block_capacity;
     uint32_t read_next;     /* blocks before it have been asked for or are not needed */
     uint32_t decode_low;    /* blocks before it have been given to workers */
@@ -110,6 +111,10 @@ bool window_is_planned(const Window *window);
 bool window_is_ready(const Window *window);
 /* All rows copied, nothing under way. */
 bool window_is_done(const Window *window);
+
+/* Where a decoded block's values lie, for FillRow: columns, lengths, counts of ragged columns. */
+size_t window_block_columns(const Window *window);
+void window_set_columns(Window *window, uint32_t index, const BlockView *view);
 
 /* Give its blocks to the cache or back to the pool, and the object to the free list. */
 void window_close(Window *window);

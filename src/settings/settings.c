@@ -383,6 +383,8 @@ void settings_free(Settings *settings) {
         free(settings->feeds[f].boundaries);
         free(settings->feeds[f].allow_users);
         free(settings->feeds[f].allow_groups);
+        free(settings->feeds[f].steps);
+        free(settings->feeds[f].mask_values);
     }
     free(settings->feeds);
     free(settings->socket);

@@ -41,33 +41,96 @@ typedef enum SettingsOverflow {
 } SettingsOverflow;
 typedef enum SettingsEmpty { SETTINGS_EMPTY_KEEP, SETTINGS_EMPTY_DROP } SettingsEmpty;
 typedef enum SettingsBackend { SETTINGS_BACKEND_AUTO, SETTINGS_BACKEND_CPU } SettingsBackend;
+typedef enum SettingsValues { SETTINGS_VALUES_STRICT, SETTINGS_VALUES_PARITY } SettingsValues;
+typedef enum SettingsPreset {
+    SETTINGS_PRESET_SEED,
+    SETTINGS_PRESET_HF_CLASSIFICATION,
+    SETTINGS_PRESET_HF_CAUSAL_LM,
+    SETTINGS_PRESET_MEGATRON
+} SettingsPreset;
 typedef enum SettingsTensorKind {
     SETTINGS_TENSOR_FROM,
-    SETTINGS_TENSOR_MASK_LENGTHS
+    SETTINGS_TENSOR_MASK,
+    SETTINGS_TENSOR_APPLY, /* a column times a mask */
+    SETTINGS_TENSOR_MAKE
 } SettingsTensorKind;
+typedef enum SettingsMake {
+    SETTINGS_MAKE_POSITION_IDS,
+    SETTINGS_MAKE_TOKEN_TYPE_IDS,
+    SETTINGS_MAKE_LABELS,
+    SETTINGS_MAKE_LOSS_MASK,
+    SETTINGS_MAKE_SPECIAL_TOKENS_MASK
+} SettingsMake;
+typedef enum SettingsShift {
+    SETTINGS_SHIFT_NONE,
+    SETTINGS_SHIFT_NEXT,
+    SETTINGS_SHIFT_MEGATRON
+} SettingsShift;
+typedef enum SettingsPolarity {
+    SETTINGS_POLARITY_KEEP,
+    SETTINGS_POLARITY_MASKED,
+    SETTINGS_POLARITY_ADDITIVE
+} SettingsPolarity;
+
+/* A mask expression in postfix order, as it was written. */
+typedef enum SettingsMaskOp {
+    SETTINGS_MASK_TRUE, /* all of nothing */
+    SETTINGS_MASK_FALSE,
+    SETTINGS_MASK_LENGTHS,
+    SETTINGS_MASK_CAUSAL,
+    SETTINGS_MASK_WINDOW,       /* count: places */
+    SETTINGS_MASK_INDICES,      /* values[first .. first + count) */
+    SETTINGS_MASK_INDEX_COLUMN, /* column */
+    SETTINGS_MASK_TOKEN_IDS,    /* values */
+    SETTINGS_MASK_AND,
+    SETTINGS_MASK_OR,
+    SETTINGS_MASK_NOT
+} SettingsMaskOp;
 
 enum {
     SETTINGS_FILE_MAX = 256 << 10,
     SETTINGS_DEPTH_MAX = 16,
     SETTINGS_FEEDS_MAX = 64,
     SETTINGS_TENSORS_MAX = 24,
+    SETTINGS_MASK_STEPS_MAX = 256,   /* of all tensors of a feed … */
+    SETTINGS_MASK_VALUES_MAX = 4096, /* … and the numbers that they list */
+    SETTINGS_MASK_PENDING_MAX = 16,  /* answers that an expression keeps while it is worked out */
     SETTINGS_ALLOW_MAX = 256,
     SETTINGS_BOUNDARIES_MAX = 256,
     SETTINGS_BOUNDARIES_AUTO = 1100, /* thousandths */
-    SETTINGS_NAME = 64 /* of a feed, with the NUL: [A-Za-z0-9._-]+ */
+    SETTINGS_NAME = 64               /* of a feed, with the NUL: [A-Za-z0-9._-]+ */
 };
+
+typedef struct SettingsMaskStep {
+    SettingsMaskOp op;
+    uint32_t first, count;
+    char column[32];
+    SettingsPlace place;
+} SettingsMaskStep;
 
 /* One entry of a `tensors` mapping. */
 typedef struct SettingsTensor {
     char name[32];
     SettingsTensorKind kind;
-    char from[32];  /* FROM: "tokens", "lengths" or a column's name */
+    char from[32]; /* FROM: "tokens", "lengths" or a column's name; APPLY: a padded column */
+    uint32_t step_first, step_count;   /* MASK, APPLY: in SettingsFeed.steps */
+    uint32_t value_first, value_count; /* `ids`: in SettingsFeed.values */
+    SettingsMake make;
+    SettingsShift shift;
+    SettingsPolarity polarity;
+    bool multiply;      /* APPLY: mode mul */
+    bool fill_infinite; /* additive masks: -inf instead of the lowest number */
+    bool dense;
+    char spans[32]; /* a column, or "" */
+    bool has_ignore;
+    int64_t ignore;
     char dtype[12]; /* as written, checked to be one of the seven words; "" when left out */
     bool has_pad;
     double pad_float;    /* the value as a number … */
     int64_t pad_integer; /* … and as an integer, when it is one (pad_is_integer) */
     bool pad_is_integer;
-    SettingsPlace place, from_place, dtype_place, pad_place;
+    SettingsPlace place, from_place, dtype_place, pad_place, mask_place, ignore_place, spans_place,
+        fill_place, make_place;
 } SettingsTensor;
 
 typedef struct SettingsFeed {
@@ -98,16 +161,22 @@ typedef struct SettingsFeed {
     int64_t pad_value;
     bool time_first;
     SettingsBackend backend;
-    bool tensors_preset; /* the preset `seed`; else the mapping below */
+    SettingsValues values; /* out of range: refuse, or do as PyTorch does */
+    bool tensors_preset;   /* `preset`; else the mapping below */
+    SettingsPreset preset;
     SettingsTensor tensors[SETTINGS_TENSORS_MAX];
     uint32_t tensor_count;
+    SettingsMaskStep *steps; /* of all tensors' masks */
+    int64_t *mask_values;
+    uint32_t step_count, mask_value_count;
     uint32_t slots;
     uint32_t *allow_users, *allow_groups; /* numeric ids */
     uint32_t allow_user_count, allow_group_count;
     /* Places, for errors that only the dataset can show. */
     SettingsPlace place, dataset_place, window_place, strands_place, policy_place, size_place,
         boundaries_place, shape_place, tokens_place, multiple_of_place, length_place, pool_place,
-        group_place, length_max_place, overflow_place, pad_to_place, pad_value_place, tensors_place, slots_place;
+        group_place, length_max_place, overflow_place, pad_to_place, pad_value_place, tensors_place,
+        slots_place;
 } SettingsFeed;
 
 typedef struct Settings {

@@ -78,6 +78,7 @@ const SettingsKey settings_keys[] = {
     {IN_FEED "backend", SETTINGS_KEY_CHOICE, "auto", "auto|cpu", RANGE(0, 0), FEED(backend)},
     {IN_FEED "tensors", SETTINGS_KEY_TENSORS, "seed", "seed", RANGE(0, 0), FEED(tensors),
      FEED_FLAG(tensors_preset), FEED_PLACE(tensors_place)},
+    {IN_FEED "values", SETTINGS_KEY_CHOICE, "strict", "strict|parity", RANGE(0, 0), FEED(values)},
     {IN_FEED "ring.slots", SETTINGS_KEY_NUMBER, "8", NULL, RANGE(1, 64), FEED(slots),
      FEED_PLACE(slots_place)},
     {IN_FEED "allow.users", SETTINGS_KEY_USERS, "[]", NULL, RANGE(0, 0), FEED(allow_users)},

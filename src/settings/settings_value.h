@@ -34,6 +34,13 @@ bool settings_value_is_name(const char *text, size_t bytes);
 /* A whole number with an optional minus and no leading zeros. */
 MUST_CHECK bool settings_value_parse_integer(const char *text, int64_t *ret_value);
 
+/* A mask expression (settings_mask.c): its steps are added to the feed's. */
+MUST_CHECK int settings_mask_read(const SettingsReader *reader, const DocumentNode *node,
+                                  SettingsFeed *feed, SettingsTensor *tensor);
+/* A list of whole numbers, added to the feed's. `what` names them in messages. */
+MUST_CHECK int settings_mask_numbers(const SettingsReader *reader, const DocumentNode *node,
+                                     SettingsFeed *feed, uint32_t *ret_first, uint32_t *ret_count);
+
 /* The key `tensors`: a preset or a mapping (settings_tensor.c). */
 MUST_CHECK int settings_tensor_read(const SettingsReader *reader, const DocumentNode *node,
                                     SettingsFeed *feed);

@@ -32,14 +32,33 @@ static void make_sources(void) {
 
 static TensorSet make_set(uint32_t side) {
     const TensorSpec specs[] = {
-        {"tokens", TENSOR_TOKENS, 0, ELEMENT_U16, 1, SEQFEED_INT64, 0, -7},
-        {"mask", TENSOR_MASK_LENGTHS, 0, 0, 1, SEQFEED_BOOL, SEQFEED_POLARITY_KEEP, 0},
-        {"segments", TENSOR_PACK_SEGMENTS, 0, 0, 1, SEQFEED_INT32, 0, 0},
-        {"positions", TENSOR_PACK_POSITIONS, 0, 0, 1, SEQFEED_INT64, 0, 0},
-        {"targets", TENSOR_PACK_LABELS, 0, ELEMENT_U16, 1, SEQFEED_INT64, 0, -100},
-        {"lengths", TENSOR_LENGTHS, 0, 0, 1, SEQFEED_INT64, 0, 0},
-        {"labels", TENSOR_SEQUENCE_COLUMN, 1, ELEMENT_U8, 1, SEQFEED_INT64, 0, 0},
-        {"sums", TENSOR_PACK_CU_SEQLENS, 0, 0, 1, SEQFEED_INT32, 0, 0},
+        {.name = "tokens",
+         .source = TENSOR_TOKENS,
+         .element = ELEMENT_U16,
+         .width = 1,
+         .dtype = SEQFEED_INT64,
+         .pad = -7},
+        {.name = "mask",
+         .source = TENSOR_MASK_LENGTHS,
+         .width = 1,
+         .dtype = SEQFEED_BOOL,
+         .polarity = SEQFEED_POLARITY_KEEP},
+        {.name = "segments", .source = TENSOR_PACK_SEGMENTS, .width = 1, .dtype = SEQFEED_INT32},
+        {.name = "positions", .source = TENSOR_PACK_POSITIONS, .width = 1, .dtype = SEQFEED_INT64},
+        {.name = "targets",
+         .source = TENSOR_PACK_LABELS,
+         .element = ELEMENT_U16,
+         .width = 1,
+         .dtype = SEQFEED_INT64,
+         .pad = -100},
+        {.name = "lengths", .source = TENSOR_LENGTHS, .width = 1, .dtype = SEQFEED_INT64},
+        {.name = "labels",
+         .source = TENSOR_SEQUENCE_COLUMN,
+         .column = 1,
+         .element = ELEMENT_U8,
+         .width = 1,
+         .dtype = SEQFEED_INT64},
+        {.name = "sums", .source = TENSOR_PACK_CU_SEQLENS, .width = 1, .dtype = SEQFEED_INT32},
     };
     TensorSet set = {.count = ARRAY_COUNT(specs),
                      .side = side,
@@ -52,7 +71,8 @@ static TensorSet make_set(uint32_t side) {
     return set;
 }
 
-/* Rows 0 and 1 with three sequences each in two parts, as two windows give them, and an empty row. */
+/* Rows 0 and 1 with three sequences each in two parts, as two windows give them, and an empty row.
+ */
 static void fill_all(const TensorSet *set, const TensorLayout *layout, uint8_t *slot) {
     FillPacked first = {.row_count = 1, .sequence_count = 3, .sources = sources, .firsts = firsts};
     FillPacked second = {.first_row = 1,

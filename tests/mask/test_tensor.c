@@ -133,7 +133,7 @@ START_TEST(an_absurd_slot_is_refused_with_the_arithmetic)
     set.length_max = 1 << 30;
     ck_assert_int_eq(tensor_slot_bytes(&set, &bytes, &error), -EOVERFLOW);
     ck_assert_ptr_nonnull(
-        strstr(error.text, "tensor tokens alone needs 1048576 rows x 1073741824 tokens x 1"));
+        strstr(error.text, "tensor tokens alone needs 1048576 rows x 1073741824 places x 1"));
     ck_assert_uint_eq(bytes, 1);
     set.tensors[1].width = UINT32_MAX;
     set.rows_max = set.length_max = UINT32_MAX;

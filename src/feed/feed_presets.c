@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* What the presets stand for. A mask that is a preset's has no steps: feed_make_mask() takes that
+ * for `lengths`. */
+#include "feed/feed_internal.h"
+
+#include <string.h>
+
+/* Loss functions leave these labels out by default. */
+enum { LABEL_PAD = -100 };
+
+static SettingsTensor from(const char *name, const char *column, const char *dtype) {
+    SettingsTensor tensor = {.kind = SETTINGS_TENSOR_FROM};
+
+    strcpy(tensor.name, name);
+    strcpy(tensor.from, column);
+    strcpy(tensor.dtype, dtype);
+    return tensor;
+}
+
+static SettingsTensor mask(const char *name, const char *dtype) {
+    SettingsTensor tensor = {.kind = SETTINGS_TENSOR_MASK};
+
+    strcpy(tensor.name, name);
+    strcpy(tensor.dtype, dtype);
+    return tensor;
+}
+
+static SettingsTensor make(const char *name, SettingsMake what, SettingsShift shift) {
+    SettingsTensor tensor = {.kind = SETTINGS_TENSOR_MAKE, .make = what, .shift = shift};
+
+    strcpy(tensor.name, name);
+    return tensor;
+}
+
+/* One label for each sequence; rows of last: pad have none. */
+static SettingsTensor label(const Catalog *catalog, int column) {
+    bool floats = column >= 0 && element_is_float(catalog->columns[column].type);
+    SettingsTensor tensor = from("labels", "label", floats ? "float32" : "int64");
+
+    tensor.has_pad = tensor.pad_is_integer = !floats;
+    tensor.pad_integer = LABEL_PAD;
+    return tensor;
+}
+
+uint32_t feed_expand_preset(SettingsPreset preset, const Catalog *catalog,
+                            SettingsTensor ret_tensors[FEED_PRESET_MAX]) {
+    int column = catalog_find_column(catalog, "label");
+    uint32_t count = 0;
+
+    switch (preset) {
+    case SETTINGS_PRESET_SEED:
+        ret_tensors[count++] = from("tokens", "tokens", "");
+        ret_tensors[count++] = mask("mask", "");
+        if (column >= 0)
+            ret_tensors[count++] = label(catalog, column);
+        ret_tensors[count++] = from("lengths", "lengths", "");
+        break;
+    case SETTINGS_PRESET_HF_CLASSIFICATION:
+        ret_tensors[count++] = from("input_ids", "tokens", "int64");
+        ret_tensors[count++] = mask("attention_mask", "int64");
+        ret_tensors[count] = label(catalog, column);
+        strcpy(ret_tensors[count++].dtype, "int64");
+        break;
+    case SETTINGS_PRESET_HF_CAUSAL_LM:
+        ret_tensors[count++] = from("input_ids", "tokens", "int64");
+        ret_tensors[count++] = mask("attention_mask", "int64");
+        ret_tensors[count++] = make("labels", SETTINGS_MAKE_LABELS, SETTINGS_SHIFT_NONE);
+        break;
+    case SETTINGS_PRESET_MEGATRON:
+        ret_tensors[count++] = from("tokens", "tokens", "int64");
+        ret_tensors[count++] = make("labels", SETTINGS_MAKE_LABELS, SETTINGS_SHIFT_MEGATRON);
+        ret_tensors[count++] = make("loss_mask", SETTINGS_MAKE_LOSS_MASK, SETTINGS_SHIFT_MEGATRON);
+        ret_tensors[count++] = make("position_ids", SETTINGS_MAKE_POSITION_IDS, 0);
+        break;
+    }
+    return count;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* compute.h: tensors whose elements follow from rules (mask_rule.h) rather than from a column
+ * alone: masks from steps, products, positions, labels, loss masks. Part of the CPU backend; fill.c
+ * calls it row by row. Pure functions; any thread. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "mask/fill.h"
+#include "mask/tensor.h"
+
+/* Is this tensor's source one that compute_places() knows? */
+bool compute_knows(const TensorSpec *spec);
+
+/* Write places first .. last of a row padded to `length`, one after another from `to` on. `row`
+ * NULL: an empty row. */
+void compute_places(const TensorSet *set, const TensorSpec *spec, const FillRow *row,
+                    uint32_t length, uint32_t first, uint32_t last, void *to);
+
+/* Write row `row` of a dense mask: [length, stride] elements. */
+void compute_dense(const TensorSet *set, const TensorSpec *spec, const FillRow *row,
+                   uint32_t length, void *to);
+
+/* What a row's lists say that its place in the batch does not allow: 0, or -ERANGE with the tensor,
+ * the value and what is allowed. Cheap when no tensor has lists. */
+MUST_CHECK int compute_check_row(const TensorSet *set, const FillRow *row, uint32_t length,
+                                 Error *error);
+/* Can compute_check_row() refuse anything? */
+bool compute_checks(const TensorSet *set);
