@@ -178,13 +178,16 @@ PARTS = ["throughput", "fan_out", "second_epoch", "waits", "start", "resume", "i
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n\n")[0])
-    parser.add_argument("parts", nargs="*", help=f"which measurements: {', '.join(PARTS)} (default: all)")
+    parser.add_argument("parts", nargs="*", help=f"which measurements: {', '.join(PARTS)} (default: all); masks: the fill kernels alone")
     parser.add_argument("--build", default="build", help=argparse.SUPPRESS)
     parser.add_argument("--data", default="build/bench-data", help="where the datasets are kept (about 400 MB)")
     parser.add_argument("--pairs", type=int, default=9, help="interleaved pairs of each measurement")
     parser.add_argument("--json", metavar="FILE", help="write all results there")
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios as SVG")
     arguments = parser.parse_args()
+    if arguments.parts == ["masks"]:
+        subprocess.run(["ninja", "-C", arguments.build, "bench/masks"], check=True, stdout=sys.stderr)
+        return subprocess.run([pathlib.Path(arguments.build) / "bench/masks"], check=False).returncode
     for part in arguments.parts:
         if part not in PARTS:
             parser.error(f"no measurement is called {part}: {', '.join(PARTS)}")
@@ -203,4 +206,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,10 @@
 #include <assert.h>
 #include <string.h>
 
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
 #include "base/arithmetic.h"
 #include "mask/convert.h"
 #include "mask/mask_rule.h"
@@ -424,13 +428,36 @@ static void dense_general(const RowView *row, const TensorSpec *spec, uint8_t *t
     }
 }
 
-/* The columns first .. last of all queries; `keys` are their elements as far as places decide. */
+/* Copy whole 16-byte units past the cache: nobody reads a dense mask before it is published, and a
+ * line that is written whole need not be read first. */
+static void store_line(uint8_t *to, const uint8_t *line, size_t bytes) {
+#ifdef __SSE2__
+    for (size_t i = 0; i < bytes; i += sizeof(__m128i))
+        _mm_stream_si128((__m128i *)(void *)(to + i),
+                         _mm_load_si128((const __m128i *)(const void *)(line + i)));
+#else
+    memcpy(to, line, bytes);
+#endif
+}
+
+static void store_end(void) {
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+}
+
+/* The columns first .. last of all queries; `keys` are their elements as far as places decide. From
+ * one query to the next the run that is kept only moves on, so its line is made from the last. */
 static void dense_columns(const RowView *row, const TensorSpec *spec, const Dense *dense,
                           uint32_t first, uint32_t last, const uint8_t *keys, uint8_t *to) {
+    _Alignas(CACHE_LINE) uint8_t line[DENSE_COLUMNS * sizeof(uint64_t)] = {0};
     uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
     uint64_t bits[2], stride = tensor_dense_stride(length);
+    size_t line_bytes = (size_t)((last == length ? stride : last) - first) * bytes;
+    uint32_t kept_first = first, kept_end = first;
 
     mask_bits(spec, bits);
+    convert_repeat(line, bits[0], bytes, last - first);
     to += (size_t)first * bytes;
     for (uint32_t query = 0; query < length; query++, to += stride * bytes) {
         uint32_t low = query >= dense->window ? query - dense->window + 1 : 0;
@@ -438,12 +465,15 @@ static void dense_columns(const RowView *row, const TensorSpec *spec, const Dens
 
         low = MIN(MAX(low, first), last);
         high = MIN(MAX(high, low), last);
-        convert_repeat(to, bits[0], bytes, low - first);
-        memcpy(to + (size_t)(low - first) * bytes, keys + (size_t)(low - first) * bytes,
-               (size_t)(high - low) * bytes);
-        convert_repeat(to + (size_t)(high - first) * bytes, bits[0], bytes, last - high);
-        if (last == length)
-            memset(to + (size_t)(length - first) * bytes, 0, (stride - length) * bytes);
+        if (high > kept_end)
+            memcpy(line + (size_t)(kept_end - first) * bytes,
+                   keys + (size_t)(kept_end - first) * bytes, (size_t)(high - kept_end) * bytes);
+        if (low > kept_first)
+            convert_repeat(line + (size_t)(kept_first - first) * bytes, bits[0], bytes,
+                           low - kept_first);
+        kept_first = low;
+        kept_end = high;
+        store_line(to, line, line_bytes);
     }
 }
 
@@ -474,4 +504,5 @@ void compute_dense(const TensorSet *set, const TensorSpec *spec, const FillRow *
         }
         dense_columns(&row, spec, &dense, first, last, keys, to);
     }
+    store_end();
 }
