@@ -38,3 +38,17 @@ def test_the_classifier_learns_and_survives_being_killed(tmp_path):
     rest = classify("--epochs", 2, "--checkpoint", state)
     assert rest["losses"] == pytest.approx(whole["losses"][7:], abs=1e-5)
     assert rest["steps"] == whole["steps"]
+
+
+@needs_torch
+@pytest.mark.slow
+def test_all_loaders_of_the_comparison_deliver_the_same(tmp_path):
+    if not (harness.BUILD / "bench" / "make_data").exists():
+        pytest.skip("bench/make_data was not built")
+    ran = subprocess.run(
+        [sys.executable, str(harness.ROOT / "bench/peers/compare.py"), "--build", str(harness.BUILD),
+         "--data", str(tmp_path / "data"), "--tokens", "300000", "--rounds", "1", "--seconds", "0.01"],
+        capture_output=True, text=True, timeout=240, check=False, env=harness.environment())
+    assert ran.returncode == 0, ran.stderr
+    assert "left out" not in ran.stderr, ran.stderr
+    assert "| torch DataLoader, 2 workers |" in ran.stdout

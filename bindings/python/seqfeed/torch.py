@@ -12,6 +12,7 @@ zero_copy=True hands out views instead. TO WRITE TO ONE, IN PLACE TOO, KILLS THE
 no read-only tensors."""
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from typing import Any, Dict, Iterator, List, Optional, Union
@@ -60,12 +61,20 @@ def _shaped(memory: Any, tensor: Tensor, offset: int) -> torch.Tensor:
 
 def view(tensor: Tensor) -> torch.Tensor:
     """A torch tensor that shares the memory of the batch. Never write to it."""
+    _expect_read_only()
+    if tensor.contiguous:
+        return _shaped(tensor, tensor, 0)
+    array = torch.from_numpy(numpy.asarray(memoryview(tensor)))
+    return array.view(torch.bfloat16) if tensor.dtype == "bfloat16" else array
+
+
+@functools.cache
+def _expect_read_only() -> None:
+    """torch warns of memory that is not writable once in a process: let that be now, unheard."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "not writable": that is what it is
-        if tensor.contiguous:
-            return _shaped(tensor, tensor, 0)
-        array = torch.from_numpy(numpy.asarray(memoryview(tensor)))
-        return array.view(torch.bfloat16) if tensor.dtype == "bfloat16" else array
+        warnings.simplefilter("ignore", UserWarning)
+        torch.frombuffer(bytes(1), dtype=torch.uint8)
+        torch.from_numpy(numpy.frombuffer(bytes(1), numpy.uint8))
 
 
 class _Pool:
