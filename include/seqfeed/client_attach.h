@@ -52,6 +52,9 @@ static inline int seqfeed_private_request(SeqfeedPrivateAttach *attach) {
     if (request->rank >= request->world)
         return seqfeed_private_fail(error, -EINVAL, "rank %u is not below world %u", request->rank,
                                     request->world);
+    if (options->cursor && options->cursor[0] == '\0')
+        return seqfeed_private_fail(error, -EINVAL,
+                                    "the cursor is empty: leave it out to begin at epoch 0");
     r = seqfeed_private_copy_name(request->feed, sizeof request->feed, options->feed,
                                   "the feed's name", error);
     if (r == 0)

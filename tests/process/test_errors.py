@@ -276,6 +276,7 @@ def test_a_rank_outside_the_world(daemon):
 
 def test_what_is_no_cursor(daemon):
     assert "cursor" in no(daemon, "train", "--resume", "sf1;nonsense")
+    assert "the cursor is empty: leave it out" in no(daemon, "train", "--resume", "")
 
 
 def test_a_cursor_of_another_plan_is_refused_field_by_field(daemon, tmp_path, original):
