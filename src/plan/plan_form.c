@@ -6,7 +6,7 @@
 
 #include "base/arithmetic.h"
 
-enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS };
+enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, TABLE_LENGTHS = 4096 };
 
 /* One pass of a counting sort by bits shift .. shift + DIGIT_BITS of the lengths. */
 static void sort_pass(const uint32_t *lengths, const uint32_t *from, uint32_t *to, uint32_t count,
@@ -118,6 +118,26 @@ void plan_form_bucket(const PlanSpec *spec, PlanForm *form, uint32_t *words) {
         cut_run(form, rest + at, count - at);
     else
         add_run(form, rest + at, count - at);
+}
+
+uint32_t plan_form_count_bucket(const PlanSpec *spec, const uint32_t *lengths, uint32_t count,
+                                uint32_t *words) {
+    uint16_t buckets[TABLE_LENGTHS]; /* of the lengths that nearly all pieces have */
+    uint32_t units = 0, rest = 0;
+
+    for (uint32_t length = 0, bucket = 0; length < TABLE_LENGTHS; length++) {
+        bucket += bucket + 1 < spec->boundary_count && length > spec->boundaries[bucket];
+        buckets[length] = (uint16_t)bucket;
+    }
+    memset(words, 0, spec->boundary_count * sizeof *words);
+    for (uint32_t i = 0; i < count; i++)
+        words[lengths[i] < TABLE_LENGTHS ? buckets[lengths[i]]
+                                         : plan_bucket_of(spec, lengths[i])]++;
+    for (uint32_t bucket = 0; bucket < spec->boundary_count; bucket++) {
+        units += words[bucket] / spec->size;
+        rest += words[bucket] % spec->size;
+    }
+    return units + (uint32_t)divide_up(rest, spec->size);
 }
 
 uint64_t plan_row_places(const PlanSpec *spec, uint32_t length) {

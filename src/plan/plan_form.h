@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* plan_form.h: how one window's pieces are grouped into units. The same code counts and makes: it
- * only leaves out writing when it counts, so the two cannot disagree. Private to plan/. */
+ * only leaves out writing when it counts, so the two cannot disagree; but for buckets, whose number
+ * needs no order (a test compares). Private to plan/. */
 #pragma once
 
 #include <stddef.h>
@@ -35,6 +36,12 @@ size_t plan_form_words(const PlanSpec *spec, size_t count);
 void plan_form_bucket(const PlanSpec *spec, PlanForm *form, uint32_t *words);
 void plan_form_tokens(const PlanSpec *spec, PlanForm *form, uint32_t *words);
 void plan_form_pack(const PlanSpec *spec, PlanForm *form, uint32_t *words);
+
+/* Units that plan_form_bucket() makes of pieces of these lengths, in whatever order they stand.
+ * Not with last: drop, where it matters which pieces are left over. `words` has room for a number
+ * for each boundary. */
+uint32_t plan_form_count_bucket(const PlanSpec *spec, const uint32_t *lengths, uint32_t count,
+                                uint32_t *words);
 
 /* Sort piece numbers by their length, equal ones in the order in which they stand. `spare` has room
  * for as many. */

@@ -103,6 +103,12 @@ int plan_count_window(const PlanSpec *spec, const PlanEpoch *epoch, uint32_t str
         return -ENOMEM;
     if (!cut_lengths(spec, lengths, count, parts.lengths))
         return -EBADMSG;
+    if (spec->policy == PLAN_POLICY_BUCKET && spec->last != PLAN_LAST_DROP) {
+        tally.units = plan_form_count_bucket(spec, parts.lengths, (uint32_t)tally.pieces,
+                                             parts.form);
+        *ret_tally = tally;
+        return 0;
+    }
     /* How many batches sorted pieces make does not depend on the order of equal ones. */
     if (spec->shuffle && spec->policy != PLAN_POLICY_TOKENS)
         plan_shuffle_numbers(&draws, parts.lengths, (uint32_t)tally.pieces);
