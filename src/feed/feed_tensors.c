@@ -320,7 +320,8 @@ int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
         if (r < 0)
             return r;
     }
-    if (feed->plan.policy == PLAN_POLICY_PACK && settings->tensors_preset)
+    if (feed->plan.policy == PLAN_POLICY_PACK && settings->tensors_preset &&
+        settings->preset == SETTINGS_PRESET_SEED)
         add_packed(&feed->tensors);
     r = tensor_slot_bytes(&feed->tensors, &feed->slot_bytes, &reason);
     if (r < 0)
