@@ -142,7 +142,7 @@ struct Stream {
     uint32_t *ring_of_rank; /* [world]: ring index + 1, 0: not ours */
     Strand *strands;
     uint32_t strand_count;
-    uint32_t windows_live, windows_limit;
+    uint32_t windows_limit; /* that memory is reserved for */
     Window *free_windows;
     StreamEpoch *newest_epoch;
     bool counting;

@@ -93,6 +93,18 @@ static uint64_t oldest_cursor_epoch(const Stream *stream) {
     return oldest;
 }
 
+enum { STRAND_WINDOWS = FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED };
+
+/* Windows that the reservation is for. What a strand holds beyond, to shape a batch that spans many
+ * small windows, has units only and must not keep another strand from its first. */
+static uint32_t windows_reserved(const Stream *stream) {
+    uint32_t count = 0;
+
+    for (uint32_t s = 0; s < stream->strand_count; s++)
+        count += MIN(stream->strands[s].live, (uint32_t)STRAND_WINDOWS);
+    return count;
+}
+
 void stream_open_windows(Stream *stream, Pushed *pushed) {
     uint64_t oldest = oldest_cursor_epoch(stream);
 
@@ -102,9 +114,8 @@ void stream_open_windows(Stream *stream, Pushed *pushed) {
 
         if (strand_near_end(stream, strand))
             count_next_epoch(stream, pushed);
-        while (strand->wanted ||
-               (strand->live < FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED &&
-                stream->windows_live < stream->windows_limit)) {
+        while (strand->wanted || (strand->live < STRAND_WINDOWS &&
+                                  windows_reserved(stream) < stream->windows_limit)) {
             int r;
             if (!strand->wanted && cursor_epoch(cursor) > oldest)
                 break;

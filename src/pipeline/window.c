@@ -172,7 +172,6 @@ int window_open(Window *window, Strand *strand, const StrandCursor *begin, uint6
         strand->first = window;
     strand->last = window;
     strand->live++;
-    stream->windows_live++;
     read_lengths(window, numbers);
     return 0;
 }
@@ -228,7 +227,6 @@ void window_close(Window *window) {
     if (strand->last == window)
         strand->last = before;
     strand->live--;
-    stream->windows_live--;
     stream_epoch_unref(stream, window->epoch);
     window->next = stream->free_windows;
     stream->free_windows = window;

@@ -326,18 +326,20 @@ END_TEST
 /* Nearly everything is dropped, so one batch spans many windows and has to be filled in pieces. */
 START_TEST(a_batch_may_span_many_windows)
 {
-    run_epochs(
-        &(BenchOptions){
-            .sequences = 6000,
-            .block_target = 4096,
-            .window = 1,
-            .strands = 1,
-            .world = 1,
-            .ring_count = 1,
-            .members = 1,
-            .ranks = ranks_all,
-            .extra = "    batch: {size: 16}\n    length: {max: 1, overflow: drop, empty: drop}\n"},
-        3);
+    for (uint32_t strands = 1; strands <= 3; strands++)
+        run_epochs(
+            &(BenchOptions){
+                .sequences = 6000,
+                .block_target = 4096,
+                .window = 1,
+                .strands = strands,
+                .world = 1,
+                .ring_count = 1,
+                .members = 1,
+                .ranks = ranks_all,
+                .extra =
+                    "    batch: {size: 16}\n    length: {max: 1, overflow: drop, empty: drop}\n"},
+            3);
 }
 END_TEST
 
