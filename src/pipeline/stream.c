@@ -42,8 +42,8 @@ void stream_end(Stream *stream) {
     stream_unref(stream);
 }
 
-/* The baton is ours with one poke counted: step until no more came. Waking workers costs more than a
- * step, so the baton is laid down first. */
+/* The baton is ours with one poke counted: step until no more came. Waking workers costs more than
+ * a step, so the baton is laid down first. */
 static void baton_run(Stream *stream) {
     uint32_t seen = 1;
 
@@ -109,16 +109,15 @@ StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start
 
 static int check_start(const Stream *stream, uint64_t batches, Error *error) {
     if (batches == 0 || (stream->plan.tail == PLAN_TAIL_DROP && batches < stream->world))
-        return error_set(
-            error, -EINVAL,
-            "feed %s: an epoch has %lu batches and world %u needs as many with batch.tail: "
-            "drop: lower batch.size or the world, or set batch.tail to repeat",
-            stream->feed->name, (unsigned long)batches, stream->world);
+        return error_set(error, -EINVAL,
+                         "an epoch has %lu batches and world %u needs as many with batch.tail: "
+                         "drop: lower batch.size or the world, or set batch.tail to repeat",
+                         (unsigned long)batches, stream->world);
     if (stream->start_index >= batches)
         return error_set(error, -ESTALE,
-                         "feed %s: the cursor's index %lu is beyond the %lu batches of epoch %lu",
-                         stream->feed->name, (unsigned long)stream->start_index,
-                         (unsigned long)batches, (unsigned long)stream->start_epoch);
+                         "the cursor's index %lu is beyond the %lu batches of epoch %lu",
+                         (unsigned long)stream->start_index, (unsigned long)batches,
+                         (unsigned long)stream->start_epoch);
     return 0;
 }
 

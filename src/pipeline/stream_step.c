@@ -31,7 +31,7 @@ void stream_push(Stream *stream, Task *task, bool urgent, Pushed *pushed) {
 void stream_fail_for_memory(Stream *stream, const char *what) {
     Error error;
 
-    error_set(&error, -ENOMEM, "feed %s: no memory for %s", stream->feed->name, what);
+    error_set(&error, -ENOMEM, "no memory for %s", what);
     stream_fail(stream, &error);
 }
 

@@ -136,11 +136,13 @@ static void block_read_done(FetchRequest *request) {
 
     if (request->result < 0) {
         Error error;
-        error_set(&error, request->result, "%s/%s: cannot read block %u at offset %lu: %s",
-                  catalog->path, catalog->shards[catalog->blocks[block->block].shard].path,
-                  block->block, (unsigned long)request->offset,
-                  request->result == -ENODATA ? "the file has become shorter"
-                                              : strerror(-request->result));
+        error_set(
+            &error, request->result, "%s/%s: cannot read block %u at offset %lu: %s", catalog->path,
+            catalog->shards[catalog->blocks[block->block].shard].path, block->block,
+            (unsigned long)request->offset,
+            request->result == -ENODATA
+                ? "the file has become shorter; restore it, or salvage it and restart the daemon"
+                : strerror(-request->result));
         stream_fail(stream, &error);
     }
     atomic_store(&block->stage, BLOCK_READ);

@@ -94,12 +94,13 @@ static void lengths_done(FetchRequest *request) {
     if (request->result < 0) {
         Error error;
         const Catalog *catalog = stream->feed->catalog;
-        error_set(&error, request->result,
-                  "%s/%s: cannot read the lengths of block %u at offset %lu: %s", catalog->path,
-                  catalog->shards[catalog->blocks[block->block].shard].path, block->block,
-                  (unsigned long)request->offset,
-                  request->result == -ENODATA ? "the file has become shorter"
-                                              : strerrordesc_np(-request->result));
+        error_set(
+            &error, request->result, "%s/%s: cannot read the lengths of block %u at offset %lu: %s",
+            catalog->path, catalog->shards[catalog->blocks[block->block].shard].path, block->block,
+            (unsigned long)request->offset,
+            request->result == -ENODATA
+                ? "the file has become shorter; restore it, or salvage it and restart the daemon"
+                : strerrordesc_np(-request->result));
         stream_fail(stream, &error);
     }
     atomic_fetch_sub(&window->lengths_left, 1);
