@@ -7,6 +7,7 @@ import pytest
 def programs():
     harness.require_programs()
     harness.adopt_orphans()
+    harness.usual_signals()
 
 
 @pytest.fixture(autouse=True)
