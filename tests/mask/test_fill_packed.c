@@ -134,15 +134,16 @@ START_TEST(every_tensor_is_what_it_says)
         memset(slot, 0xee, bytes);
         fill_all(&set, &at, slot);
         for (uint32_t row = 0; row < 3; row++)
-            check_place((int64_t *)(slot + at.offset[0]), slot + at.offset[1],
-                        (int32_t *)(slot + at.offset[2]), (int64_t *)(slot + at.offset[3]),
-                        (int64_t *)(slot + at.offset[4]), side, row);
+            check_place((int64_t *)(void *)(slot + at.offset[0]), slot + at.offset[1],
+                        (int32_t *)(void *)(slot + at.offset[2]),
+                        (int64_t *)(void *)(slot + at.offset[3]),
+                        (int64_t *)(void *)(slot + at.offset[4]), side, row);
         for (uint32_t s = 0, sum = 0; s < SEQUENCES; s++) {
-            ck_assert_int_eq(((int64_t *)(slot + at.offset[5]))[s], lengths[s]);
-            ck_assert_int_eq(((int64_t *)(slot + at.offset[6]))[s], 100 + s);
-            ck_assert_int_eq(((int32_t *)(slot + at.offset[7]))[s], sum);
+            ck_assert_int_eq(((int64_t *)(void *)(slot + at.offset[5]))[s], lengths[s]);
+            ck_assert_int_eq(((int64_t *)(void *)(slot + at.offset[6]))[s], 100 + s);
+            ck_assert_int_eq(((int32_t *)(void *)(slot + at.offset[7]))[s], sum);
             sum += lengths[s];
-            ck_assert_int_eq(((int32_t *)(slot + at.offset[7]))[s + 1], sum);
+            ck_assert_int_eq(((int32_t *)(void *)(slot + at.offset[7]))[s + 1], sum);
         }
         ck_assert_uint_eq(at.size_bytes[5], SEQUENCES * sizeof(int64_t));
         ck_assert_uint_eq(at.size_bytes[7], (SEQUENCES + 1) * sizeof(int32_t));
@@ -169,8 +170,8 @@ START_TEST(the_tail_may_count_as_a_sequence)
     fill_packed(&set, &at, slot, LENGTH, &row);
     ck_assert_mem_eq(slot + at.offset[7], sums, sizeof sums);
     for (int64_t i = 0; i < 4; i++)
-        ck_assert_int_eq(((int64_t *)(slot + at.offset[3]))[8 + i], i);
-    ck_assert_int_eq(*(int32_t *)(slot + at.offset[8]), 5);
+        ck_assert_int_eq(((int64_t *)(void *)(slot + at.offset[3]))[8 + i], i);
+    ck_assert_int_eq(*(int32_t *)(void *)(slot + at.offset[8]), 5);
 
     /* A full row has no tail. */
     tensor_layout_packed(&set, 1, LENGTH, 3, LENGTH, &at);
