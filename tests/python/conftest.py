@@ -28,6 +28,7 @@ collect_ignore_glob = [] if HAS_PACKAGE else ["test_[!b]*.py", "test_batch.py"]
 def programs():
     harness.require_programs()
     harness.adopt_orphans()
+    harness.usual_signals()
 
 
 @pytest.fixture(autouse=True)
