@@ -30,6 +30,7 @@ enum {
     SERVER_ACCEPT_PAUSE_MS = 100, /* when descriptors have run out */
     SERVER_STOP_S = 6,            /* from a signal to the end, for trainers to leave … */
     SERVER_FREE_S = 2,            /* … and then for threads that hang in a read */
+    SERVER_CONNECTIONS_MIN = 4,
     SERVER_CONNECTIONS_MAX = 2048,
     SERVER_FDS_EACH = 4, /* socket and process; page of the member and its share of a ring */
     SERVER_FDS_SPARE = 16,
@@ -312,14 +313,15 @@ static uint32_t count_open(void) {
 }
 
 static int set_limits(Server *server, uint32_t descriptors, Error *error) {
-    uint32_t open = count_open() + SERVER_FDS_SPARE;
-    uint32_t connections = descriptors > open ? (descriptors - open) / SERVER_FDS_EACH : 0;
+    uint32_t open = count_open(), own = open + SERVER_FDS_SPARE;
+    uint32_t connections = descriptors > own ? (descriptors - own) / SERVER_FDS_EACH : 0;
 
-    if (connections < 4)
+    if (connections < SERVER_CONNECTIONS_MIN)
         return error_set(error, -EMFILE,
-                         "%u open files are allowed and %u are in use: raise the limit (ulimit -n, "
-                         "LimitNOFILE=)",
-                         descriptors, open);
+                         "%u open files are allowed, %u are open and trainers need at least %u "
+                         "more: raise the limit (ulimit -n, LimitNOFILE=)",
+                         descriptors, open,
+                         SERVER_FDS_SPARE + SERVER_CONNECTIONS_MIN * SERVER_FDS_EACH);
     connections = MIN(connections, (uint32_t)SERVER_CONNECTIONS_MAX);
     quota_init(&server->connections, connections);
     quota_init(&server->seats, connections / 2);

@@ -369,7 +369,8 @@ int catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t *ret_l
         return error_set(error, r, "cannot read the lengths of block %u of %s/%s: %s",
                          block - catalog->shards[from->shard].first_block, catalog->path,
                          catalog->shards[from->shard].path,
-                         r == -ENODATA ? "the file has become shorter" : strerror(-r));
+                         r == -ENODATA ? "the file has become shorter; restore it, or salvage it"
+                                       : strerror(-r));
     return catalog_unpack_lengths(catalog, block, packed.bytes, ret_lengths, error);
 }
 

@@ -2,7 +2,10 @@
 /* A dataset appears by one rename. When its directory is absent, a sibling with a temporary name is
  * filled and renamed. When it is there and empty (perhaps a mount point, which cannot be renamed),
  * the temporary directory is made inside and its files move up, dataset.json last: without it
- * there is no dataset. When a dataset is to be replaced, old and new change places at once. */
+ * there is no dataset. When a dataset is to be replaced, old and new change places at once.
+ *
+ * Whoever fills a temporary directory holds a lock on it, which the kernel drops with the process:
+ * so the next one tells what a killed process left behind from what is still being filled. */
 #include "shard/dataset_stage.h"
 
 #include <dirent.h>
@@ -12,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,6 +79,62 @@ static void remove_flat(const char *path) {
     (void)rmdir(path);
 }
 
+/* "PREFIX4711-0": a name that make_temporary() gives. */
+static bool is_temporary(const char *name, const char *prefix) {
+    size_t length = strlen(prefix);
+    const char *rest = name + length;
+
+    if (strncmp(name, prefix, length) != 0)
+        return false;
+    length = strspn(rest, "0123456789");
+    if (length == 0 || rest[length] != '-')
+        return false;
+    rest += length + 1;
+    length = strspn(rest, "0123456789");
+    return length > 0 && rest[length] == '\0';
+}
+
+/* True when the directory is ours and nobody holds its lock. */
+static bool is_abandoned(int folder_fd, const char *name) {
+    CLEANUP(file_close)
+    int fd = openat(folder_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+
+    return fd >= 0 && fstat(fd, &status) == 0 && status.st_uid == geteuid() &&
+           flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+static void remove_abandoned(const char *folder, const char *prefix) {
+    DIR *directory = opendir(folder);
+    struct dirent *entry;
+
+    if (!directory)
+        return;
+    while ((entry = readdir(directory))) {
+        CLEANUP(text_deinit) Text path = {0};
+
+        if (!is_temporary(entry->d_name, prefix) || !is_abandoned(dirfd(directory), entry->d_name))
+            continue;
+        text_add(&path, "%s/%s", folder, entry->d_name);
+        if (!path.failed)
+            remove_flat(path.bytes);
+    }
+    closedir(directory);
+}
+
+/* What killed processes left beside the target and in it. */
+static void remove_leftovers(const char *path) {
+    CLEANUP(text_deinit) Text prefix = {0};
+    const char *slash = strrchr(path, '/');
+    char *copy = strdup(path);
+
+    text_add(&prefix, "%s.tmp-", slash ? slash + 1 : path);
+    if (copy && !prefix.failed)
+        remove_abandoned(dirname(copy), prefix.bytes);
+    remove_abandoned(path, ".tmp-");
+    free(copy);
+}
+
 static int look_at_target(DatasetStage *stage, bool force, Error *error) {
     Listing listing = {0};
     int r = list_directory(stage->path, &listing);
@@ -102,6 +162,26 @@ static int look_at_target(DatasetStage *stage, bool force, Error *error) {
     return 0;
 }
 
+/* Open and lock what was just made. -EAGAIN when another process took it for a leftover. */
+static int take_temporary(DatasetStage *stage, char *name, Error *error) {
+    CLEANUP(file_close) int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat status;
+
+    if (fd < 0 && errno == ENOENT)
+        return -EAGAIN;
+    if (fd < 0 || fstat(fd, &status) < 0)
+        return error_set(error, -errno, "cannot open %s: %s", name, strerror(errno));
+    /* A file system without locks has no leftovers removed either. */
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+        return -EAGAIN;
+    if (fstat(fd, &status) < 0 || status.st_nlink == 0)
+        return -EAGAIN;
+    stage->dir_fd = fd;
+    stage->temporary = name;
+    fd = FILE_NONE;
+    return 0;
+}
+
 static int make_temporary(DatasetStage *stage, Error *error) {
     int r = 0;
 
@@ -110,16 +190,18 @@ static int make_temporary(DatasetStage *stage, Error *error) {
         if (asprintf(&name, stage->inside ? "%s/.tmp-%ld-%d" : "%s.tmp-%ld-%d", stage->path,
                      (long)getpid(), i) < 0)
             return error_set(error, -ENOMEM, "out of memory");
-        if (mkdir(name, 0777) == 0) {
-            stage->temporary = name;
-            stage->dir_fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-            return stage->dir_fd >= 0
-                       ? 0
-                       : error_set(error, -errno, "cannot open %s: %s", name, strerror(errno));
+        r = mkdir(name, 0777) < 0 ? -errno : 0;
+        if (r == 0) {
+            r = take_temporary(stage, name, error);
+            if (r == 0)
+                return 0;
+            if (r != -EAGAIN) {
+                free(name);
+                return r;
+            }
         }
-        r = -errno;
         free(name);
-        if (r != -EEXIST)
+        if (r != -EEXIST && r != -EAGAIN)
             break;
     }
     return error_set(error, r, "cannot make a directory for %s: %s", stage->path,
@@ -134,7 +216,7 @@ static void strip_slashes(char *path) {
         path[--length] = '\0';
 }
 
-/* Settle the path and how it will be filled; nothing is made yet. */
+/* Settle the path and how it will be filled; nothing is made yet, but leftovers go. */
 static int begin(DatasetStage *stage, const char *path, bool force, Error *error) {
     /* Names like "." have no siblings; the real path has. */
     stage->path = realpath(path, NULL);
@@ -143,6 +225,7 @@ static int begin(DatasetStage *stage, const char *path, bool force, Error *error
     if (!stage->path)
         return error_set(error, -ENOMEM, "out of memory");
     strip_slashes(stage->path);
+    remove_leftovers(stage->path);
     return look_at_target(stage, force, error);
 }
 

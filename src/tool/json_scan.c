@@ -6,7 +6,9 @@
 #include <string.h>
 
 JsonScan json_scan_begin(const char *text, size_t size) {
-    return (JsonScan){.start = text, .at = text, .end = text + size};
+    bool has_mark = size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0;
+
+    return (JsonScan){.start = text, .at = text + (has_mark ? 3 : 0), .end = text + size};
 }
 
 static bool fail(JsonScan *scan, const char *wrong) {

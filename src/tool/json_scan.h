@@ -23,6 +23,7 @@ typedef struct JsonNumber {
 
 enum { JSON_SCAN_DEPTH_MAX = 64, JSON_SCAN_KEY_MAX = 256 };
 
+/* A byte order mark at the start is stepped over. */
 JsonScan json_scan_begin(const char *text, size_t size);
 
 /* The next character that is not white space; NUL at the end. */

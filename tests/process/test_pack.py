@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import harness
 import numpy
@@ -354,6 +355,53 @@ def test_a_file_limit_leaves_nothing_behind(tmp_path):
                              capture_output=True, text=True, preexec_fn=limit, check=False)
         assert ran.returncode == 1 and "ulimit -f" in ran.stderr, ran.stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "noise"]
+
+
+def begun_pack(directory, around):
+    """A pack that waits for the rest of its input, its temporary directory made."""
+    process = subprocess.Popen([harness.TOOL, "pack", "--token-type", "u16", "-o", directory, "-"],
+                               stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process.stdin.write(b'{"tokens": [1, 2]}\n' * 2000)
+    process.stdin.flush()
+    deadline = time.monotonic() + 10 * harness.PATIENCE
+    while not list(around.rglob(f"*tmp-{process.pid}-*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+def test_what_a_killed_pack_left_goes_with_the_next_one(tmp_path):
+    """But not what another process is still filling, nor anything else of a like name."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"tokens": [1, 2, 3]}\n')
+    (tmp_path / "in").mkdir()
+    kept = [tmp_path / "d.tmp-notes", tmp_path / "d.tmp-1-x", tmp_path / "e.tmp-1-0"]
+    for path in kept:
+        path.mkdir()
+    for directory in (tmp_path / "d", tmp_path / "in"):
+        killed = begun_pack(directory, tmp_path)
+        killed.kill()
+        killed.wait()
+        left = list(tmp_path.rglob(f"*tmp-{killed.pid}-*"))
+        assert left
+        alive = begun_pack(directory, tmp_path)
+        assert not left[0].exists()
+        if directory.name == "d":
+            harness.tool("pack", "-o", directory, rows)
+            shutil.rmtree(directory)
+        alive.stdin.close()
+        assert alive.wait() == 0
+        harness.tool("verify", directory)
+    assert all(path.is_dir() for path in kept)
+    assert [path.name for path in tmp_path.rglob("*.tmp-*-0")] == ["e.tmp-1-0"]
+    assert not list((tmp_path / "in").glob(".tmp-*"))
+
+
+def test_a_byte_order_mark_is_stepped_over(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(b"\xef\xbb\xbf" + b'{"tokens": [1, 2, 3]}\n')
+    harness.tool("pack", "-o", tmp_path / "d", rows)
+    assert json.loads(harness.tool("inspect", "--json", tmp_path / "d").stdout)["tokens"] == 3
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
