@@ -35,9 +35,11 @@ static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Er
         return error_set(error, -ENOMEM, "no memory for %u feeds", settings->feed_count);
     for (uint32_t i = 0; i < settings->feed_count; i++) {
         int r = feed_open(settings, &settings->feeds[i], &feeds[i], error);
+        if (r == 0)
+            r = feed_choose_backend(feeds[i], settings, &settings->feeds[i], NULL, error);
         if (r < 0) {
             loader->failed = true;
-            free_feeds(feeds, i);
+            free_feeds(feeds, i + 1);
             return r;
         }
     }

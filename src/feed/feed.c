@@ -70,6 +70,8 @@ static Feed *feed_new(const SettingsFeed *settings) {
     feed->references = 1;
     memcpy(feed->name, settings->name, sizeof feed->name);
     feed->slots = settings->slots;
+    feed->wants_device = settings->backend != SETTINGS_BACKEND_CPU;
+    memcpy(feed->device, settings->device, sizeof feed->device);
     if (!copy_ids(settings->allow_users, settings->allow_user_count, &feed->allow_users,
                   &feed->allow_user_count) ||
         !copy_ids(settings->allow_groups, settings->allow_group_count, &feed->allow_groups,

@@ -18,6 +18,7 @@
 
 enum {
     FEED_EPOCHS_KEPT = 4,
+    FEED_REASON = 256,
     FEED_READS_IN_FLIGHT = 16, /* reads that fetch may have under way for one stream */
     FEED_WINDOWS_DECODED = 2,  /* of a strand: the one that batches come from, and the next */
     FEED_WINDOWS_PLANNED = 1   /* and more of which there is the plan, so that decoding never waits
@@ -41,6 +42,12 @@ typedef struct Feed {
     int64_t pad_value;                /* of tokens, unless a tensor has its own */
     uint32_t slots;                   /* of a ring */
     uint64_t slot_bytes;
+    /* Who writes the batches, settled by feed_choose_backend(); until then the CPU. */
+    bool wants_device;                   /* backend is not cpu */
+    bool on_device;                      /* and a device can do it */
+    char device[SETTINGS_DEVICE];        /* as configured; "": the first */
+    char backend_reason[FEED_REASON];    /* what device, or why none */
+    uint64_t device_input_bytes;         /* on_device: pinned memory beside each slot */
     uint32_t *allow_users, *allow_groups;
     uint32_t allow_user_count, allow_group_count;
     /* Worst case of one window, whatever the epoch. Memory for its decoded blocks: a buffer of
@@ -66,6 +73,15 @@ typedef struct Feed {
  * reference. */
 MUST_CHECK int feed_open(const Settings *settings, const SettingsFeed *feed_settings,
                          Feed **ret_feed, Error *error);
+/* Find out whether a device can write the feed's batches, as its settings want it. `backend` NULL:
+ * what this build has. -EINVAL with file:line:column when `backend: cuda` cannot be. For daemons:
+ * looks at the machine's devices, makes nothing. Before anybody else has the feed. */
+typedef struct MaskBackend MaskBackend;
+MUST_CHECK int feed_choose_backend(Feed *feed, const Settings *settings,
+                                   const SettingsFeed *feed_settings, const MaskBackend *backend,
+                                   Error *error);
+/* What this build has: "cuda" or "". */
+const char *feed_backend_part(void);
 Feed *feed_ref(Feed *feed);
 void feed_unref(Feed *feed); /* accepts NULL */
 
@@ -83,9 +99,9 @@ MUST_CHECK int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpo
 void feed_epoch_unref(Feed *feed, FeedEpoch *epoch); /* accepts NULL */
 
 /* What one stream reserves: `rings` rings; for each of `served_strands` strands two windows and the
- * plan of a third, with their lengths and units; and the buffers that feed them. */
+ * plan of a third, with their lengths and units; and the buffers that feed them; with a device the pinned inputs of its slots. */
 typedef struct FeedMemory {
-    uint64_t rings, windows, buffers, total; /* bytes */
+    uint64_t rings, windows, buffers, inputs, total; /* bytes */
 } FeedMemory;
 FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands);
 

@@ -171,6 +171,8 @@ FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands
                    scratch_bytes(feed),
     };
 
-    memory.total = memory.rings + memory.windows + memory.buffers;
+    if (feed->on_device)
+        memory.inputs = (uint64_t)rings * feed->slots * feed->device_input_bytes;
+    memory.total = memory.rings + memory.windows + memory.buffers + memory.inputs;
     return memory;
 }

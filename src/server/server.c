@@ -328,6 +328,13 @@ static int set_limits(Server *server, uint32_t descriptors, Error *error) {
     return 0;
 }
 
+static void log_masks(const Server *server) {
+    CLEANUP(text_deinit) Text reason = {0};
+    const char *backend = status_masks(server, &reason);
+
+    log_info("masks: %s (%s)", backend, reason.bytes ? reason.bytes : "");
+}
+
 static int start_pipeline(Server *server, const ServerOptions *options, Error *error) {
     PipelineOptions pipeline = {.workers = options->workers,
                                 .memory = options->memory,
@@ -344,7 +351,7 @@ static int start_pipeline(Server *server, const ServerOptions *options, Error *e
         return r;
     log_info("fetch: %s (%s)", pipeline_fetch_backend(server->pipeline),
              pipeline_fetch_reason(server->pipeline));
-    log_info("masks: cpu (built without CUDA)");
+    log_masks(server);
     return event_loop_add(&server->loop, &server->events, pipeline_event_fd(server->pipeline),
                           EPOLLIN, events_ready);
 }
@@ -515,6 +522,7 @@ void server_free(Server *server) {
 const char *server_parts(void) {
     static char parts[64];
 
-    snprintf(parts, sizeof parts, "io_uring%s%s", *notify_part() ? " " : "", notify_part());
+    snprintf(parts, sizeof parts, "io_uring%s%s%s%s", *feed_backend_part() ? " " : "",
+             feed_backend_part(), *notify_part() ? " " : "", notify_part());
     return parts;
 }

@@ -45,5 +45,5 @@ MUST_CHECK int server_turn(Server *server, int64_t timeout_ns);
 /* Take the socket away, end every connection, stop the pipeline. Accepts NULL. */
 void server_free(Server *server);
 
-/* Optional parts that are built in, as words: "io_uring systemd". */
+/* Optional parts that are built in, as words: "io_uring cuda systemd". */
 const char *server_parts(void);

@@ -28,6 +28,44 @@ static void add_name(Text *text, const char *name, const char *value) {
     text_add_json(text, value);
 }
 
+/* Feeds that a device serves, by what it is; and those that stay behind although they want one. */
+const char *status_masks(const Server *server, Text *reason) {
+    const Feed *first = NULL;
+    bool on_device = false;
+
+    for (uint32_t i = 0; i < server->feed_count; i++) {
+        const Feed *feed = server->feeds[i];
+        bool is_said = false;
+
+        for (uint32_t k = 0; k < i; k++)
+            is_said |= server->feeds[k]->on_device &&
+                       strcmp(server->feeds[k]->backend_reason, feed->backend_reason) == 0;
+        if (feed->on_device && !is_said)
+            text_add(reason, "%s%s", on_device ? ", " : "", feed->backend_reason);
+        on_device |= feed->on_device;
+        if (!first || (feed->wants_device && !first->wants_device))
+            first = feed;
+    }
+    for (uint32_t i = 0; i < server->feed_count && on_device; i++)
+        if (server->feeds[i]->wants_device && !server->feeds[i]->on_device)
+            text_add(reason, "; feed %s: cpu, %s", server->feeds[i]->name,
+                     server->feeds[i]->backend_reason);
+    if (!on_device && first)
+        text_add(reason, "%s", first->backend_reason);
+    return on_device ? "cuda" : "cpu";
+}
+
+static void add_masks(const Report *report) {
+    CLEANUP(text_deinit) Text reason = {0};
+    const char *backend = status_masks(report->server, &reason);
+
+    text_add(report->text, ",\"masks\":{");
+    add_name(report->text, "backend", backend);
+    text_add(report->text, ",");
+    add_name(report->text, "reason", reason.bytes ? reason.bytes : "");
+    text_add(report->text, "}");
+}
+
 static void add_pipeline(const Report *report) {
     const Pipeline *pipeline = report->server->pipeline;
     Text *text = report->text;
@@ -41,6 +79,7 @@ static void add_pipeline(const Report *report) {
     text_add(text, "},\"workers\":%u,\"memory\":{\"limit\":%llu,\"reserved\":%llu,\"cached\":%llu}",
              status.workers, u(status.memory_limit), u(status.memory_reserved),
              u(status.memory_cached));
+    add_masks(report);
     text_add(text,
              ",\"read\":{\"blocks\":%llu,\"bytes\":%llu,\"decoded\":%llu,\"from_cache\":%llu}",
              u(status.blocks_read), u(status.bytes_read), u(status.blocks_decoded),

@@ -211,6 +211,11 @@ static int check_feed(const SettingsReader *reader, const DocumentNode *node,
             reader->error, reader->name, feed->pad_to_place, strcat(path, ".pad.to"),
             "is %" PRIu32 ", allowed: longest, or at least length.max (%" PRIu32 ")", feed->pad_to,
             feed->length_max);
+    if (feed->device[0] && feed->backend == SETTINGS_BACKEND_CPU)
+        return settings_error(reader->error, reader->name, feed->device_place,
+                              strcat(path, ".device"),
+                              "means nothing with backend: cpu: take it away, or set backend to "
+                              "auto or cuda");
     return check_batch(reader, feed, path);
 }
 

@@ -40,7 +40,11 @@ typedef enum SettingsOverflow {
     SETTINGS_OVERFLOW_DROP
 } SettingsOverflow;
 typedef enum SettingsEmpty { SETTINGS_EMPTY_KEEP, SETTINGS_EMPTY_DROP } SettingsEmpty;
-typedef enum SettingsBackend { SETTINGS_BACKEND_AUTO, SETTINGS_BACKEND_CPU } SettingsBackend;
+typedef enum SettingsBackend {
+    SETTINGS_BACKEND_AUTO,
+    SETTINGS_BACKEND_CPU,
+    SETTINGS_BACKEND_CUDA
+} SettingsBackend;
 typedef enum SettingsValues { SETTINGS_VALUES_STRICT, SETTINGS_VALUES_PARITY } SettingsValues;
 typedef enum SettingsPreset {
     SETTINGS_PRESET_SEED,
@@ -98,6 +102,7 @@ enum {
     SETTINGS_ALLOW_MAX = 256,
     SETTINGS_BOUNDARIES_MAX = 256,
     SETTINGS_BOUNDARIES_AUTO = 1100, /* thousandths */
+    SETTINGS_DEVICE = 64,            /* with the NUL: an index, or GPU-UUID */
     SETTINGS_NAME = 64               /* of a feed, with the NUL: [A-Za-z0-9._-]+ */
 };
 
@@ -161,6 +166,7 @@ typedef struct SettingsFeed {
     int64_t pad_value;
     bool time_first;
     SettingsBackend backend;
+    char device[SETTINGS_DEVICE]; /* "": the first */
     SettingsValues values; /* out of range: refuse, or do as PyTorch does */
     bool tensors_preset;   /* `preset`; else the mapping below */
     SettingsPreset preset;
@@ -176,7 +182,7 @@ typedef struct SettingsFeed {
     SettingsPlace place, dataset_place, window_place, strands_place, policy_place, size_place,
         boundaries_place, shape_place, tokens_place, multiple_of_place, length_place, pool_place,
         group_place, length_max_place, overflow_place, pad_to_place, pad_value_place, tensors_place,
-        slots_place;
+        slots_place, backend_place, device_place;
 } SettingsFeed;
 
 typedef struct Settings {

@@ -14,6 +14,7 @@ typedef enum SettingsKeyType {
     SETTINGS_KEY_BOOL,    /* bool */
     SETTINGS_KEY_CHOICE,  /* an enum or bool: the position of the word in `words` */
     SETTINGS_KEY_PATH,    /* char *, made absolute */
+    SETTINGS_KEY_DEVICE,  /* char [SETTINGS_DEVICE] */
     SETTINGS_KEY_USERS,   /* SettingsFeed.allow_users */
     SETTINGS_KEY_GROUPS,  /* SettingsFeed.allow_groups */
     SETTINGS_KEY_TENSORS, /* SettingsFeed.tensors */

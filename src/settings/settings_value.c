@@ -82,6 +82,8 @@ static const char *allowed_text(const SettingsKey *key, char to[ALLOWED_BYTES]) 
         return "a whole number";
     if (key->type == SETTINGS_KEY_PATH)
         return "a path";
+    if (key->type == SETTINGS_KEY_DEVICE)
+        return "a number from 0, or GPU-UUID";
     if (key->type == SETTINGS_KEY_SIZE && key->min > 0)
         snprintf(to, ALLOWED_BYTES, "a size of at least %s, such as 512MiB",
                  text_format_size(size, key->min));
@@ -193,6 +195,22 @@ static int read_path(const SettingsReader *reader, const SettingsKey *key, const
     return 0;
 }
 
+/* As CUDA numbers devices, or as nvidia-smi -L names them. */
+static int read_device(const SettingsReader *reader, const SettingsKey *key,
+                       const DocumentNode *node, const char *text, const char *allowed,
+                       void *object) {
+    uint64_t index;
+    bool is_uuid = strncmp(text, "GPU-", 4) == 0 && text[4] &&
+                   text[4 + strspn(text + 4, "0123456789abcdef-")] == '\0';
+
+    if (!(parse_whole(text, &index) && index < 1000) &&
+        !(is_uuid && strlen(text) < SETTINGS_DEVICE))
+        return settings_value_error(reader, node, "'%.60s' names no device, allowed: %s", text,
+                                    allowed);
+    strcpy((char *)object + key->offset, text);
+    return 0;
+}
+
 /* A user or group by number or by name. */
 static int find_id(const SettingsReader *reader, const DocumentNode *node, bool is_user,
                    const char *text, uint32_t *ret_id) {
@@ -271,6 +289,8 @@ int settings_value_read(const SettingsReader *reader, const SettingsKey *key,
         return read_integer(reader, key, node, text, object);
     case SETTINGS_KEY_PATH:
         return read_path(reader, key, node, text, object);
+    case SETTINGS_KEY_DEVICE:
+        return read_device(reader, key, node, text, allowed, object);
     default:
         return read_number(reader, key, node, text, allowed, object);
     }

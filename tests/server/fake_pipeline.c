@@ -37,6 +37,10 @@ Feed *fake_feed(const char *name, uint32_t slots) {
     return feed;
 }
 
+const char *feed_backend_part(void) {
+    return "";
+}
+
 Feed *feed_ref(Feed *feed) {
     feed->references++;
     return feed;

@@ -70,7 +70,7 @@ static const char everything[] =
     "socket: run/s.sock\n"
     "direct: true\n"
     "feeds:\n"
-    "  eval: {dataset: /data/x}\n"
+    "  eval: {dataset: /data/x, backend: cuda, device: GPU-5c8d0f3e-12ab-34cd-56ef-0123456789ab}\n"
     "  a.b-c_9:\n"
     "    dataset: 'x'\n"
     "    order: {shuffle: false, seed: 18446744073709551615, window: 7, strands: 1024}\n"
@@ -116,6 +116,10 @@ START_TEST(every_key_is_stored_with_its_place)
     ck_assert(feed->pad_left && feed->has_pad_value && feed->time_first);
     ck_assert_int_eq(feed->pad_value, -1);
     ck_assert_int_eq(feed->backend, SETTINGS_BACKEND_CPU);
+    ck_assert_str_eq(feed->device, "");
+    ck_assert_int_eq(settings->feeds[0].backend, SETTINGS_BACKEND_CUDA);
+    ck_assert_str_eq(settings->feeds[0].device, "GPU-5c8d0f3e-12ab-34cd-56ef-0123456789ab");
+    ck_assert_uint_eq(settings->feeds[0].device_place.column, 51);
     ck_assert_uint_eq(feed->slots, 64);
     ck_assert_uint_eq(feed->allow_user_count, 2);
     ck_assert_uint_eq(feed->allow_users[0], 0);
@@ -208,7 +212,13 @@ static const struct {
                                        "did you mean bucket, allowed: fixed"},
     {FEED("batch: {last: kepe}"),
      "'kepe' is not known, did you mean keep, allowed: keep, drop, pad"},
-    {FEED("backend: cuda"), "feeds.t.backend: 'cuda' is not known, allowed: auto, cpu"},
+    {FEED("backend: rocm"), "feeds.t.backend: 'rocm' is not known, allowed: auto, cpu, cuda"},
+    {FEED("backend: cpu, device: 1"), "feeds.t.device: means nothing with backend: cpu"},
+    {FEED("device: first"),
+     "feeds.t.device: 'first' names no device, allowed: a number from 0, or GPU-UUID"},
+    {FEED("device: GPU-XYZ"), "feeds.t.device: 'GPU-XYZ' names no device"},
+    {FEED("device: -1"), "feeds.t.device: '-1' names no device"},
+    {FEED("device: GPU-"), "feeds.t.device: 'GPU-' names no device"},
     {FEED("order: {shuffle: yes}"), "'yes' is no boolean, allowed: true, false"},
     {FEED("order: {shuffle: True}"), "'True' is no boolean"},
     {FEED("order: {window: all}"),
