@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, Optional, Union
 import jax
 import numpy
 
-from ._attach import Feed, attach
+from ._attach import Feed, attach, position
 from ._batch import Batch
 
 
@@ -48,6 +48,11 @@ class Loader:
 
     def __len__(self) -> int:
         return len(self.feed)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next batch is of."""
+        return position(self.feed.cursor)[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Begin this epoch, unless the loader stands in it already."""
