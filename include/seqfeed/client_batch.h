@@ -416,10 +416,27 @@ SEQFEED_API int seqfeed_tensor(const SeqfeedBatch *batch, const char *name,
 }
 
 SEQFEED_API int seqfeed_ledger(const SeqfeedBatch *batch, SeqfeedLedger *ret_ledger) {
+    const SeqfeedDescriptor *from = batch->private_descriptor;
+    SeqfeedLedger ledger;
+
     if (!batch->private_slot)
         return -EINVAL;
-    ret_ledger->sequences = batch->private_descriptor->sequences;
-    ret_ledger->squares = batch->private_descriptor->squares;
+    memset(&ledger, 0, sizeof ledger);
+    ledger.ignored = from->ignored;
+    ledger.trained = batch->tokens - ledger.ignored;
+    ledger.truncated = from->truncated;
+    ledger.dropped = from->dropped;
+    ledger.tokens_in = batch->tokens + ledger.truncated + ledger.dropped;
+    ledger.padded = batch->slots - batch->tokens;
+    if (batch->flags & SEQFEED_BATCH_REPEATED)
+        ledger.repeated = batch->tokens + ledger.truncated;
+    ledger.slots = batch->slots;
+    ledger.items = from->items;
+    ledger.items_shifted = ledger.items - from->items_first;
+    ledger.squares = from->squares;
+    ledger.rows = batch->rows;
+    ledger.sequences = from->sequences;
+    *ret_ledger = ledger;
     return 0;
 }
 

@@ -98,6 +98,17 @@ MUST_CHECK int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpo
                               Error *error);
 void feed_epoch_unref(Feed *feed, FeedEpoch *epoch); /* accepts NULL */
 
+/* Tokens that stand in no batch of the epoch whose index is below `limit`: those of sequences that
+ * a rule drops, and of pieces that batch.last or batch.tail leaves out. May read lengths. */
+MUST_CHECK int feed_epoch_dropped(const Feed *feed, const FeedEpoch *epoch, uint64_t limit,
+                                  uint64_t *ret_tokens, Error *error);
+
+/* The lengths of a window's sequences in its order: room for window_sequences_max. How many each of
+ * its blocks has, where `ret_block_sequences` is not NULL: room for window_blocks_max. */
+MUST_CHECK int feed_read_window(const Feed *feed, const PlanStrand *strand, uint32_t number,
+                                uint32_t *ret_lengths, uint32_t *ret_block_sequences,
+                                uint64_t *ret_count, Error *error);
+
 /* What one stream reserves: `rings` rings; for each of `served_strands` strands two windows and the
  * plan of a third, with their lengths and units; and the buffers that feed them; with a device the pinned inputs of its slots. */
 typedef struct FeedMemory {

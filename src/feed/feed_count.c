@@ -44,23 +44,36 @@ static bool find_window(const PlanEpoch *plan, uint64_t index, uint32_t *ret_str
     return false;
 }
 
-static int count_one(const Count *count, Hand *hand, uint32_t strand, uint32_t number,
+int feed_read_window(const Feed *feed, const PlanStrand *strand, uint32_t number,
+                     uint32_t *ret_lengths, uint32_t *ret_block_sequences, uint64_t *ret_count,
                      Error *error) {
-    const Catalog *catalog = count->feed->catalog;
-    const PlanStrand *of = &count->plan->strands[strand];
-    const PlanWindow *window = &of->windows[number];
+    const Catalog *catalog = feed->catalog;
+    const PlanWindow *window = &strand->windows[number];
     uint64_t at = 0;
-    PlanTally tally;
-    int r;
 
     for (uint32_t i = 0; i < window->block_count; i++) {
-        uint32_t block = of->blocks[window->block_first + i];
+        uint32_t block = strand->blocks[window->block_first + i];
+        int r = catalog_read_lengths(catalog, block, ret_lengths + at, error);
 
-        r = catalog_read_lengths(catalog, block, hand->lengths + at, error);
         if (r < 0)
             return r;
         at += catalog->block_sequences[block];
+        if (ret_block_sequences)
+            ret_block_sequences[i] = catalog->block_sequences[block];
     }
+    *ret_count = at;
+    return 0;
+}
+
+static int count_one(const Count *count, Hand *hand, uint32_t strand, uint32_t number,
+                     Error *error) {
+    uint64_t at;
+    PlanTally tally;
+    int r = feed_read_window(count->feed, &count->plan->strands[strand], number, hand->lengths,
+                             NULL, &at, error);
+
+    if (r < 0)
+        return r;
     r = plan_count_window(count->spec, count->plan, strand, number, hand->lengths, at,
                           &hand->scratch, &tally);
     if (r < 0)

@@ -147,7 +147,12 @@ typedef struct SeqfeedDescriptor {
     uint32_t tensor_count;
     uint32_t sequences; /* in the batch (pieces of them, where they are split); no empty rows */
     uint64_t squares;   /* sum of the squares of their lengths: what attention costs */
-    uint64_t reserved_1[5];
+    /* The rest of the ledger, in the words of docs/formats/ring.md. */
+    uint64_t truncated;   /* tokens of its sequences that are cut off */
+    uint64_t ignored;     /* real tokens whose label does not count */
+    uint64_t dropped;     /* tokens of the epoch in no batch: with the last one of rank 0 */
+    uint64_t items;       /* entries of the labels that count */
+    uint64_t items_first; /* of these, those at the first place of a row */
     char cursor[SEQFEED_CURSOR_BYTES];
     uint8_t reserved_2[56];
     SeqfeedTensorRecord tensors[SEQFEED_TENSORS_MAX];

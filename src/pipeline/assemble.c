@@ -193,6 +193,22 @@ static bool rows_are_allowed(const SlotJob *job, const FillRow *rows, uint32_t c
     return true;
 }
 
+/* Which labels count; before the piece is told to be done, so that publish() sees all of it. */
+static void count_labels(const SlotPiece *piece, const FillRow *rows) {
+    const Window *window = piece->window;
+    const TensorSet *tensors = &window->stream->feed->tensors;
+    SlotJob *job = piece->job;
+    LabelCount count;
+
+    if (window->stream->labels == LABEL_NONE)
+        return;
+    count = label_count(tensors, job->length, rows, piece->piece_count,
+                        tensors->packed ? window->firsts + piece->unit : NULL, piece->units,
+                        piece->piece_first);
+    atomic_fetch_add_explicit(&job->items, count.items, memory_order_relaxed);
+    atomic_fetch_add_explicit(&job->items_first, count.items_first, memory_order_relaxed);
+}
+
 void assemble_piece_run(Task *task, void *context) {
     SlotPiece *piece = CONTAINER_OF(task, SlotPiece, task);
     PipelineWorker *worker = context;
@@ -227,6 +243,7 @@ void assemble_piece_run(Task *task, void *context) {
         fill_packed_piece(job, piece, worker->rows);
     else
         fill_padded_piece(job, piece, worker->rows);
+    count_labels(piece, worker->rows);
     atomic_fetch_sub_explicit(&window->units_left, piece->units, memory_order_release);
     atomic_fetch_sub_explicit(&job->pieces_left, 1, memory_order_release);
     stream_end(stream);

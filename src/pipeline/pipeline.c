@@ -237,6 +237,7 @@ void pipeline_remember_stream(Pipeline *pipeline, Stream *stream) {
 
 void pipeline_forget_stream(Pipeline *pipeline, Stream *stream) {
     pthread_mutex_lock(&pipeline->lock);
+    stream_counts_add(&pipeline->ended, &stream->counts);
     if (stream->previous)
         stream->previous->next_stream = stream->next_stream;
     else

@@ -120,10 +120,17 @@ typedef struct StreamRingStatus {
     uint64_t epoch, index; /* of the newest published batch */
     uint32_t slowest_member;
 } StreamRingStatus;
+/* Sums over published batches, in the words of docs/formats/ring.md. */
+typedef struct StreamCounts {
+    uint64_t batches, rows, sequences, slots;
+    uint64_t tokens_in, trained, ignored, truncated, dropped;
+    uint64_t tokens; /* real ones, as trainers see them */
+    uint64_t repeated, repeated_tokens;
+    uint64_t items, squares;
+} StreamCounts;
+void stream_counts_add(StreamCounts *sum, const StreamCounts *more);
 typedef struct StreamStatus {
-    uint64_t batches, tokens, slots, sequences; /* published since the start, over all rings */
-    uint64_t repeated_tokens; /* of these tokens, those in batches that complete a round */
-    uint64_t squares;         /* of the lengths of these sequences */
+    StreamCounts counts; /* since the start, over all rings */
     uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
     uint64_t reserved_bytes;
     uint32_t ring_count;
@@ -137,6 +144,7 @@ uint64_t stream_member_behind(const Stream *stream, uint32_t ring, uint32_t memb
 typedef struct PipelineStatus {
     uint64_t memory_limit, memory_reserved, memory_cached;
     uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
+    StreamCounts counts; /* of all streams, those that have ended included */
     uint32_t workers;
 } PipelineStatus;
 void pipeline_status(const Pipeline *pipeline, PipelineStatus *ret_status);

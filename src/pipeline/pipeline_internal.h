@@ -39,6 +39,7 @@ struct Pipeline {
     pthread_mutex_t lock; /* of events and the list of streams */
     EventNode *first_event, *last_event;
     Stream *streams;
+    StreamCounts ended; /* of streams that are no more */
     _Atomic uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
 };
 

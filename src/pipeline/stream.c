@@ -26,6 +26,7 @@ void stream_unref(Stream *stream) {
     pipeline_forget_stream(stream->pipeline, stream);
     queue_deinit(&stream->commands);
     pthread_mutex_destroy(&stream->error_lock);
+    pthread_mutex_destroy(&stream->counts_lock);
     feed_unref(stream->feed);
     free(stream->ring_of_rank);
     free(stream->rings);
@@ -93,7 +94,20 @@ void stream_epoch_unref(Stream *stream, StreamEpoch *epoch) {
     }
 }
 
-StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start) {
+int stream_epoch_dropped(const Stream *stream, const FeedEpoch *counted, uint64_t start,
+                         uint64_t *ret_tokens, Error *error) {
+    uint64_t batches = counted->plan->batch_count;
+    uint64_t rounds = plan_round_count(stream->plan.tail, batches, start, stream->world);
+    uint64_t limit = MIN(start + rounds * stream->world, batches);
+
+    *ret_tokens = 0;
+    if (stream->ring_of_rank[0] == 0)
+        return 0; /* rank 0 tells it, and is served elsewhere */
+    return feed_epoch_dropped(stream->feed, counted, limit, ret_tokens, error);
+}
+
+StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start,
+                              uint64_t dropped) {
     StreamEpoch *epoch = calloc(1, sizeof *epoch);
 
     if (!epoch)
@@ -104,6 +118,7 @@ StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start
     epoch->rounds = plan_round_count(stream->plan.tail, epoch->plan->batch_count, start,
                                      stream->world);
     epoch->limit = start + epoch->rounds * stream->world;
+    epoch->dropped = dropped;
     epoch->references = 1;
     return epoch;
 }
@@ -125,6 +140,7 @@ static int check_start(const Stream *stream, uint64_t batches, Error *error) {
 /* The first epoch, or the one after it when no whole round is left (tail: drop). */
 static int make_first_epoch(Stream *stream, Error *error) {
     FeedEpoch *counted;
+    uint64_t dropped;
     int r;
 
     r = feed_epoch_get(stream->feed, stream->seed, stream->start_epoch, &counted, error);
@@ -142,7 +158,12 @@ static int make_first_epoch(Stream *stream, Error *error) {
         stream->start_index = 0;
         return make_first_epoch(stream, error); /* once: a whole epoch has a whole round */
     }
-    stream->newest_epoch = stream_epoch_new(stream, counted, stream->start_index);
+    r = stream_epoch_dropped(stream, counted, stream->start_index, &dropped, error);
+    if (r < 0) {
+        feed_epoch_unref(stream->feed, counted);
+        return r;
+    }
+    stream->newest_epoch = stream_epoch_new(stream, counted, stream->start_index, dropped);
     if (!stream->newest_epoch) {
         feed_epoch_unref(stream->feed, counted);
         return error_set(error, -ENOMEM, "no memory for an epoch of feed %s", stream->feed->name);
@@ -306,6 +327,8 @@ void pipeline_cancel(Pipeline *pipeline, uint64_t bytes) {
 static int stream_init(Stream *stream, const StreamRequest *request) {
     stream->seed = request->seed;
     stream->plan = feed_plan_spec(request->feed, request->seed);
+    stream->labels = label_kind(&request->feed->tensors, NULL);
+    stream->truncates = plan_truncates(&stream->plan, request->feed->catalog->length_max);
     stream->start_epoch = request->epoch;
     stream->start_index = request->index;
     stream->world = request->world;
@@ -339,6 +362,7 @@ int stream_new(Pipeline *pipeline, const StreamRequest *request, uint64_t reserv
     if (!stream)
         return error_set(error, -ENOMEM, "no memory for a stream");
     pthread_mutex_init(&stream->error_lock, NULL);
+    pthread_mutex_init(&stream->counts_lock, NULL);
     stream->pipeline = pipeline;
     stream->feed = feed_ref(request->feed);
     stream->reserved_bytes = reserved_bytes;

@@ -15,6 +15,7 @@
 #include "base/queue.h"
 #include "base/task.h"
 #include "feed/feed.h"
+#include "mask/label_count.h"
 #include "mask/slate.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/window.h"
@@ -28,6 +29,7 @@ struct StreamEpoch {
     uint64_t start;        /* place of the first round */
     uint64_t rounds;
     uint64_t limit;      /* start + rounds * world: one past the last place */
+    uint64_t dropped;    /* tokens of the epoch that stand in no batch */
     uint32_t references; /* rings, cursors and windows in it */
 };
 
@@ -54,7 +56,8 @@ struct SlotJob {
     uint32_t rows, length;
     uint32_t rows_real; /* rows beyond are empty (last: pad) */
     uint32_t sequences;
-    uint64_t tokens, squares;
+    uint64_t tokens, squares, truncated;
+    _Atomic uint64_t items, items_first; /* labels that count, added up by who fills the pieces */
     bool repeated;
     TensorLayout layout;
     Slate slate;                     /* what the slot holds of its last batch … */
@@ -148,6 +151,9 @@ struct Stream {
     bool counting;
     _Atomic bool count_done;
     FeedEpoch *count_result;
+    uint64_t count_dropped;
+    bool truncates; /* some sequence of the feed is cut */
+    LabelKind labels;
 
     FetchFile *files; /* [shards] */
     FetchBuffer *buffers;
@@ -157,7 +163,8 @@ struct Stream {
     uint32_t free_block_count, free_block_capacity;
     _Atomic uint32_t decodes_in_flight;
 
-    _Atomic uint64_t batches, tokens, slots, sequences, repeated_tokens, squares;
+    pthread_mutex_t counts_lock; /* of the next: its numbers belong together */
+    StreamCounts counts;
     _Atomic uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
 };
 
@@ -174,7 +181,12 @@ void stream_fail(Stream *stream, const Error *error);
 StreamEpoch *stream_epoch_ref(StreamEpoch *epoch);
 void stream_epoch_unref(Stream *stream, StreamEpoch *epoch);
 /* Wrap a counted epoch. NULL: no memory. Takes over `counted`. */
-StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start);
+StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start,
+                              uint64_t dropped);
+/* Tokens of a counted epoch that this stream, entering it at `start`, leaves out. May read lengths:
+ * for workers. */
+MUST_CHECK int stream_epoch_dropped(const Stream *stream, const FeedEpoch *counted, uint64_t start,
+                                    uint64_t *ret_tokens, Error *error);
 void stream_event(Stream *stream, PipelineEvent *event);
 /* Free everything but the struct. */
 void stream_teardown(Stream *stream);

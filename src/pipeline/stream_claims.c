@@ -87,7 +87,11 @@ static uint32_t job_add_rows(SlotJob *job, const SlotPiece *piece, bool packed) 
     uint32_t longest = 0;
 
     for (uint32_t i = 0; i < piece->piece_count; i++) {
-        uint32_t length = window->units[piece->piece_first + i].length;
+        const PlanUnit *unit = &window->units[piece->piece_first + i];
+        uint32_t length = unit->length;
+
+        if (window->stream->truncates && length == window->stream->plan.length_max)
+            job->truncated += window_sequence_length(window, unit) - length;
         longest = MAX(longest, length);
         job->tokens += length;
         job->squares += (uint64_t)length * length;
@@ -111,7 +115,9 @@ static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *sp
         if (!job->pieces)
             return false;
     }
-    job->tokens = job->squares = 0;
+    job->tokens = job->squares = job->truncated = 0;
+    atomic_store_explicit(&job->items, 0, memory_order_relaxed);
+    atomic_store_explicit(&job->items_first, 0, memory_order_relaxed);
     job->piece_count = job->rows_real = job->sequences = 0;
     for (uint64_t unit = span->first; unit < span->end;) {
         Window *window = strand_find_window(span->strand, ring->epoch, span->pass, unit);

@@ -4,16 +4,37 @@
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream.h"
 
+void stream_counts_add(StreamCounts *sum, const StreamCounts *more) {
+    sum->batches += more->batches;
+    sum->rows += more->rows;
+    sum->sequences += more->sequences;
+    sum->slots += more->slots;
+    sum->tokens_in += more->tokens_in;
+    sum->trained += more->trained;
+    sum->ignored += more->ignored;
+    sum->truncated += more->truncated;
+    sum->dropped += more->dropped;
+    sum->tokens += more->tokens;
+    sum->repeated += more->repeated;
+    sum->repeated_tokens += more->repeated_tokens;
+    sum->items += more->items;
+    sum->squares += more->squares;
+}
+
+static StreamCounts read_counts(Stream *stream) {
+    StreamCounts counts;
+
+    pthread_mutex_lock(&stream->counts_lock);
+    counts = stream->counts;
+    pthread_mutex_unlock(&stream->counts_lock);
+    return counts;
+}
+
 void stream_status(const Stream *constant, StreamStatus *ret_status) {
     Stream *stream = (Stream *)constant;
 
     *ret_status = (StreamStatus){
-        .batches = atomic_load(&stream->batches),
-        .tokens = atomic_load(&stream->tokens),
-        .repeated_tokens = atomic_load(&stream->repeated_tokens),
-        .squares = atomic_load(&stream->squares),
-        .slots = atomic_load(&stream->slots),
-        .sequences = atomic_load(&stream->sequences),
+        .counts = read_counts(stream),
         .blocks_read = atomic_load(&stream->blocks_read),
         .bytes_read = atomic_load(&stream->bytes_read),
         .blocks_decoded = atomic_load(&stream->blocks_decoded),
@@ -44,6 +65,19 @@ uint64_t stream_member_behind(const Stream *stream, uint32_t ring, uint32_t memb
     return released < head ? head - released : 0; /* UINT64_MAX stands for one that left */
 }
 
+static StreamCounts count_all(Pipeline *pipeline) {
+    StreamCounts sum;
+
+    pthread_mutex_lock(&pipeline->lock);
+    sum = pipeline->ended;
+    for (Stream *stream = pipeline->streams; stream; stream = stream->next_stream) {
+        StreamCounts counts = read_counts(stream);
+        stream_counts_add(&sum, &counts);
+    }
+    pthread_mutex_unlock(&pipeline->lock);
+    return sum;
+}
+
 void pipeline_status(const Pipeline *constant, PipelineStatus *ret_status) {
     Pipeline *pipeline = (Pipeline *)constant;
 
@@ -55,6 +89,7 @@ void pipeline_status(const Pipeline *constant, PipelineStatus *ret_status) {
         .bytes_read = atomic_load(&pipeline->bytes_read),
         .blocks_decoded = atomic_load(&pipeline->blocks_decoded),
         .cache_hits = atomic_load(&pipeline->cache_hits),
+        .counts = count_all(pipeline),
         .workers = pipeline->options.workers,
     };
 }

@@ -109,8 +109,34 @@ static void step_commands(Stream *stream) {
 
 /* ---- commit and accept ---- */
 
+static void add_counts(Stream *stream, const SeqfeedDescriptor *batch) {
+    bool repeated = batch->flags & SEQFEED_BATCH_REPEATED;
+    const StreamCounts counts = {
+        .batches = 1,
+        .rows = batch->rows,
+        .sequences = batch->sequences,
+        .slots = batch->slots,
+        .tokens_in = batch->tokens + batch->truncated + batch->dropped,
+        .trained = batch->tokens - batch->ignored,
+        .ignored = batch->ignored,
+        .truncated = batch->truncated,
+        .dropped = batch->dropped,
+        .tokens = batch->tokens,
+        .repeated = repeated ? batch->tokens + batch->truncated : 0,
+        .repeated_tokens = repeated ? batch->tokens : 0,
+        .items = batch->items,
+        .squares = batch->squares,
+    };
+
+    pthread_mutex_lock(&stream->counts_lock);
+    stream_counts_add(&stream->counts, &counts);
+    pthread_mutex_unlock(&stream->counts_lock);
+}
+
 static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
     StreamEpoch *epoch = job->epoch;
+    bool is_last = job->round + 1 == epoch->rounds;
+    uint64_t items = atomic_load_explicit(&job->items, memory_order_relaxed);
     SeqfeedDescriptor descriptor = {
         .epoch = epoch->plan->epoch,
         .index = job->place,
@@ -119,11 +145,16 @@ static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
         .rows = job->rows,
         .flags = (job->repeated ? SEQFEED_BATCH_REPEATED : 0) |
                  (job->round == 0 ? SEQFEED_BATCH_FIRST : 0) |
-                 (job->round + 1 == epoch->rounds ? SEQFEED_BATCH_EPOCH_END : 0),
+                 (is_last ? SEQFEED_BATCH_EPOCH_END : 0),
         .epoch_length = epoch->rounds,
         .tensor_count = stream->feed->tensors.count,
         .sequences = job->sequences,
         .squares = job->squares,
+        .truncated = job->truncated,
+        .ignored = stream->labels == LABEL_TOKEN ? job->tokens - items : 0,
+        .dropped = is_last && ring->rank == 0 ? epoch->dropped : 0,
+        .items = items,
+        .items_first = atomic_load_explicit(&job->items_first, memory_order_relaxed),
     };
 
     plan_round_cursor(stream->plan.tail, epoch->plan->epoch, epoch->plan->batch_count, epoch->start,
@@ -134,13 +165,7 @@ static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
                     descriptor.tensors);
     ring_writer_publish(ring->writer, &descriptor);
 
-    atomic_fetch_add_explicit(&stream->batches, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&stream->tokens, job->tokens, memory_order_relaxed);
-    atomic_fetch_add_explicit(&stream->slots, descriptor.slots, memory_order_relaxed);
-    atomic_fetch_add_explicit(&stream->sequences, job->sequences, memory_order_relaxed);
-    atomic_fetch_add_explicit(&stream->squares, job->squares, memory_order_relaxed);
-    if (job->repeated)
-        atomic_fetch_add_explicit(&stream->repeated_tokens, job->tokens, memory_order_relaxed);
+    add_counts(stream, &descriptor);
     atomic_store_explicit(&ring->status_epoch, descriptor.epoch, memory_order_relaxed);
     atomic_store_explicit(&ring->status_index, descriptor.index, memory_order_relaxed);
     atomic_store_explicit(&ring->status_epoch_length, epoch->rounds, memory_order_relaxed);

@@ -23,7 +23,8 @@ static void count_run(Task *task, void *worker) {
     Error error;
 
     if (feed_epoch_get(stream->feed, stream->seed, stream->newest_epoch->plan->epoch + 1,
-                       &stream->count_result, &error) < 0)
+                       &stream->count_result, &error) < 0 ||
+        stream_epoch_dropped(stream, stream->count_result, 0, &stream->count_dropped, &error) < 0)
         stream_fail(stream, &error);
     atomic_store(&stream->count_done, true);
     stream_end(stream);
@@ -42,7 +43,7 @@ void stream_adopt_epoch(Stream *stream) {
 
     if (!atomic_load(&stream->count_done) || !stream->count_result)
         return;
-    epoch = stream_epoch_new(stream, stream->count_result, 0);
+    epoch = stream_epoch_new(stream, stream->count_result, 0, stream->count_dropped);
     if (!epoch) {
         stream_fail_for_memory(stream, "an epoch");
         return;

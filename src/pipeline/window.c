@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/arithmetic.h"
+#include "base/bytes.h"
 #include "base/memory.h"
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream.h"
@@ -175,6 +176,14 @@ int window_open(Window *window, Strand *strand, const StrandCursor *begin, uint6
     strand->live++;
     read_lengths(window, numbers);
     return 0;
+}
+
+uint32_t window_sequence_length(const Window *window, const PlanUnit *piece) {
+    const WindowBlock *block = &window->blocks[piece->block];
+    uint32_t width = window->stream->feed->catalog->blocks[block->block].lengths_width;
+    const uint8_t *at = block->lengths + (size_t)piece->sequence * width;
+
+    return width == 1 ? *at : width == 2 ? bytes_get_u16(at) : bytes_get_u32(at);
 }
 
 bool window_is_planned(const Window *window) {

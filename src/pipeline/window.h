@@ -102,6 +102,9 @@ static inline uint32_t window_piece(const Window *window, uint64_t unit) {
     return window->is_fixed ? (uint32_t)unit : window->firsts[unit];
 }
 
+/* The length that a piece's sequence has in the dataset. Readable once `planned`. */
+uint32_t window_sequence_length(const Window *window, const PlanUnit *piece);
+
 /* Room for the pieces of a window, where only its lengths tell how many they are, and what the
  * units of other policies need. By the task that plans it. -ENOMEM. */
 MUST_CHECK int window_make_units_room(Window *window, uint64_t pieces);

@@ -150,6 +150,12 @@ void plan_epoch_free(PlanEpoch *epoch); /* accepts NULL */
  * counted from the lengths of each window.) */
 bool plan_needs_lengths(const PlanSpec *spec, uint32_t length_min, uint32_t length_max);
 
+/* Is any sequence of a dataset with this longest one cut? */
+static inline bool plan_truncates(const PlanSpec *spec, uint32_t length_max) {
+    return length_max > spec->length_max && (spec->overflow == PLAN_OVERFLOW_TRUNCATE_RIGHT ||
+                                             spec->overflow == PLAN_OVERFLOW_TRUNCATE_LEFT);
+}
+
 /* Pieces of some sequences and what was lost, from their lengths; units as with fixed. The caller
  * refuses a window of more than UINT32_MAX pieces. */
 void plan_count_pieces(const PlanSpec *spec, const uint32_t *lengths, uint64_t count,

@@ -66,6 +66,19 @@ static void add_masks(const Report *report) {
     text_add(report->text, "}");
 }
 
+/* Where tokens have gone: tokens_in = trained + ignored + truncated + dropped. */
+static void add_ledger(Text *text, const StreamCounts *counts) {
+    text_add(text,
+             ",\"ledger\":{\"tokens_in\":%llu,\"trained\":%llu,\"ignored\":%llu,"
+             "\"truncated\":%llu,\"dropped\":%llu,\"repeated\":%llu,\"padded\":%llu,"
+             "\"slots\":%llu,\"items\":%llu,\"squares\":%llu,\"rows\":%llu,"
+             "\"sequences\":%llu,\"batches\":%llu}",
+             u(counts->tokens_in), u(counts->trained), u(counts->ignored), u(counts->truncated),
+             u(counts->dropped), u(counts->repeated), u(counts->slots - counts->tokens),
+             u(counts->slots), u(counts->items), u(counts->squares), u(counts->rows),
+             u(counts->sequences), u(counts->batches));
+}
+
 static void add_pipeline(const Report *report) {
     const Pipeline *pipeline = report->server->pipeline;
     Text *text = report->text;
@@ -84,6 +97,7 @@ static void add_pipeline(const Report *report) {
              ",\"read\":{\"blocks\":%llu,\"bytes\":%llu,\"decoded\":%llu,\"from_cache\":%llu}",
              u(status.blocks_read), u(status.bytes_read), u(status.blocks_decoded),
              u(status.cache_hits));
+    add_ledger(text, &status.counts);
 }
 
 static void add_feed(const Report *report, const Feed *feed) {
@@ -153,6 +167,7 @@ static void add_stream(const Report *report, const Audience *audience) {
     static const char *const states[] = {"making", "running", "draining"};
     Text *text = report->text;
     StreamStatus status = {0};
+    const StreamCounts *counts = &status.counts;
 
     add_key(report, audience->feed, &audience->key);
     text_add(text, ",");
@@ -164,8 +179,9 @@ static void add_stream(const Report *report, const Audience *audience) {
     text_add(text,
              ",\"batches\":%llu,\"sequences\":%llu,\"tokens\":%llu,\"slots\":%llu,"
              "\"repeated_tokens\":%llu,\"squares\":%llu,\"reserved\":%llu",
-             u(status.batches), u(status.sequences), u(status.tokens), u(status.slots),
-             u(status.repeated_tokens), u(status.squares), u(status.reserved_bytes));
+             u(counts->batches), u(counts->sequences), u(counts->tokens), u(counts->slots),
+             u(counts->repeated_tokens), u(counts->squares), u(status.reserved_bytes));
+    add_ledger(text, counts);
     add_rings(report, audience);
 }
 

@@ -31,6 +31,24 @@ static void print_json_tensor(const SeqfeedTensor *tensor) {
     putchar('}');
 }
 
+static void print_json_ledger(const SeqfeedBatch *batch) {
+    SeqfeedLedger ledger;
+
+    if (seqfeed_ledger(batch, &ledger) < 0)
+        return;
+    printf(",\"ledger\":{\"tokens_in\":%llu,\"trained\":%llu,\"ignored\":%llu,"
+           "\"truncated\":%llu,\"dropped\":%llu,\"padded\":%llu,\"repeated\":%llu",
+           (unsigned long long)ledger.tokens_in, (unsigned long long)ledger.trained,
+           (unsigned long long)ledger.ignored, (unsigned long long)ledger.truncated,
+           (unsigned long long)ledger.dropped, (unsigned long long)ledger.padded,
+           (unsigned long long)ledger.repeated);
+    printf(",\"slots\":%llu,\"items\":%llu,\"items_shifted\":%llu,\"squares\":%llu,"
+           "\"rows\":%u,\"sequences\":%u}",
+           (unsigned long long)ledger.slots, (unsigned long long)ledger.items,
+           (unsigned long long)ledger.items_shifted, (unsigned long long)ledger.squares,
+           ledger.rows, ledger.sequences);
+}
+
 static void print_json(const SeqfeedBatch *batch) {
     CLEANUP(text_deinit) Text cursor = {0};
     SeqfeedTensor tensor;
@@ -46,7 +64,9 @@ static void print_json(const SeqfeedBatch *batch) {
             putchar(',');
         print_json_tensor(&tensor);
     }
-    printf("}}\n");
+    putchar('}');
+    print_json_ledger(batch);
+    printf("}\n");
 }
 
 /* Which of the batch's masks tells this tensor's padding? */

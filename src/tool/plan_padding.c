@@ -140,19 +140,13 @@ static int walk_window(Walk *walk, uint32_t number, Error *error) {
     const Catalog *catalog = walk->feed->catalog;
     const PlanStrand *strand = &walk->epoch->strands[walk->strand];
     const PlanWindow *window = &strand->windows[number];
-    uint64_t at = 0, units = plan_window_units(strand, number);
+    uint64_t at, units = plan_window_units(strand, number);
     PlanTally tally;
-    int r;
+    int r = feed_read_window(walk->feed, strand, number, walk->lengths, walk->block_sequences, &at,
+                             error);
 
-    for (uint32_t i = 0; i < window->block_count; i++) {
-        uint32_t block = strand->blocks[window->block_first + i];
-
-        r = catalog_read_lengths(catalog, block, walk->lengths + at, error);
-        if (r < 0)
-            return r;
-        walk->block_sequences[i] = catalog->block_sequences[block];
-        at += catalog->block_sequences[block];
-    }
+    if (r < 0)
+        return r;
     plan_count_pieces(&walk->feed->plan, walk->lengths, at, &tally);
     plan_tally_add(&walk->sum.tally, &tally);
     r = plan_window_units_make(&walk->feed->plan, walk->epoch, walk->strand, number, walk->lengths,

@@ -120,6 +120,24 @@ static void print_streams(const json_t *streams) {
     json_array_foreach(streams, index, stream) print_stream(stream);
 }
 
+/* Where the tokens of all streams have gone, those of ended ones included. */
+static void print_ledger(const json_t *ledger) {
+    static const char *const fates[] = {"trained", "ignored", "truncated", "dropped"};
+
+    if (!ledger || number(ledger, "batches") == 0)
+        return;
+    printf("\ntokens in %llu =", (unsigned long long)number(ledger, "tokens_in"));
+    for (size_t i = 0; i < ARRAY_COUNT(fates); i++)
+        printf("%s %llu %s", i ? " +" : "", (unsigned long long)number(ledger, fates[i]), fates[i]);
+    printf("\n%llu batches with %llu slots, %.2f %% of them padding; repeated: %llu tokens\n",
+           (unsigned long long)number(ledger, "batches"),
+           (unsigned long long)number(ledger, "slots"),
+           number(ledger, "slots")
+               ? 100.0 * (double)number(ledger, "padded") / (double)number(ledger, "slots")
+               : 0.0,
+           (unsigned long long)number(ledger, "repeated"));
+}
+
 static void print_notes(const json_t *status) {
     const json_t *forming, *warning;
     size_t index;
@@ -160,6 +178,7 @@ int status_main(int argc, char **argv) {
     print_daemon(status);
     print_feeds(json_object_get(status, "feeds"));
     print_streams(json_object_get(status, "streams"));
+    print_ledger(json_object_get(status, "ledger"));
     print_notes(status);
     json_decref(status);
     return tool_finish("status");

@@ -129,7 +129,7 @@ def test_cat_ends_with_the_epoch_and_n_goes_beyond(daemon):
 
 def test_an_object_has_exactly_these_keys(daemon):
     batch = json.loads(daemon.tool("cat", "train", "--json", "-n", 1).stdout)
-    assert list(batch) == ["epoch", "step", "cursor", "tensors"]
+    assert list(batch) == ["epoch", "step", "cursor", "tensors", "ledger"]
     assert list(batch["tensors"]["tokens"]) == ["dtype", "shape", "data"]
 
 
