@@ -32,16 +32,44 @@ typedef enum PlanOverflow {
     PLAN_OVERFLOW_DROP
 } PlanOverflow;
 typedef enum PlanEmpty { PLAN_EMPTY_KEEP, PLAN_EMPTY_DROP } PlanEmpty;
+/* When an epoch of several sources ends: when the first of them is exhausted, or the last, or after
+ * a number of sequences or tokens. */
+typedef enum PlanUntil { PLAN_UNTIL_FIRST, PLAN_UNTIL_ALL, PLAN_UNTIL_COUNT } PlanUntil;
 
 enum {
     PLAN_STRANDS_MAX = 1024,
     PLAN_WINDOW_BATCHES = 4,
     PLAN_BOUNDARIES_MAX = 512,
     PLAN_LENGTH_MAX = 1 << 22, /* of a packed row */
-    PLAN_GROUP_MAX = 1024
+    PLAN_GROUP_MAX = 1024,
+    PLAN_SOURCES_MAX = 256,
+    PLAN_MIX_PERIOD = 4096 /* blocks after which the sources come in the same order again */
 };
+#define PLAN_WEIGHT_MAX UINT64_C(1000000000000)
+
+/* One of several datasets whose blocks make up the plan's. */
+typedef struct PlanSource {
+    uint32_t first_block, block_count; /* > 0 */
+    uint64_t total;                    /* its sequences or tokens, whichever weights count; > 0 */
+    uint64_t weight;                   /* in millionths, 1 .. PLAN_WEIGHT_MAX */
+    uint32_t share;                    /* blocks of a period; plan_mix_settle() */
+} PlanSource;
+
+typedef struct PlanMix {
+    PlanSource *sources; /* in the order of their blocks */
+    uint32_t source_count;
+    PlanUntil until;
+    uint64_t count;      /* with PLAN_UNTIL_COUNT: of what weights count; > 0, < 2^62 */
+    uint64_t blocks_max; /* no epoch has more, whatever the seed; plan_mix_settle() */
+} PlanMix;
+
+/* Set the shares and blocks_max. Everything else stands. */
+void plan_mix_settle(PlanMix *mix);
+/* No block of this source is in an epoch more often. */
+uint64_t plan_mix_times_max(const PlanMix *mix, uint32_t source);
 
 typedef struct PlanSpec {
+    const PlanMix *mix; /* several sources; NULL: one dataset. Borrowed like boundaries */
     bool shuffle;
     uint64_t seed;
     uint32_t window;  /* blocks, >= 1 (auto is settled by the caller) */
@@ -97,7 +125,7 @@ typedef struct PlanTally {
 void plan_tally_add(PlanTally *sum, const PlanTally *more);
 
 typedef struct PlanStrand {
-    uint32_t *blocks; /* dataset block numbers in order */
+    uint32_t *blocks; /* dataset block numbers in order; with several sources one may come again */
     uint32_t block_count;
     PlanWindow *windows;
     uint32_t window_count;
@@ -105,8 +133,18 @@ typedef struct PlanStrand {
     uint64_t batch_count; /* valid when counted */
 } PlanStrand;
 
+/* What one source gives to an epoch of several: the blocks from `place` on in its own epoch `epoch`,
+ * and then those of its next epochs. */
+typedef struct PlanSourceSpan {
+    uint64_t epoch;
+    uint32_t place, blocks;
+    uint64_t sequences, tokens;
+    uint64_t sequences_again, tokens_again; /* of blocks that were in this epoch of the feed before */
+} PlanSourceSpan;
+
 typedef struct PlanEpoch {
     uint64_t epoch;
+    PlanSourceSpan *sources; /* [mix->source_count]; NULL with one dataset */
     PlanStrand *strands;
     uint32_t strand_count;
     bool counted;
@@ -140,7 +178,7 @@ bool plan_weighs_tokens(const PlanSpec *spec);
 uint64_t plan_window_enough(const PlanSpec *spec);
 
 /* Steps 1-3 for one epoch. 0, -ENOMEM, or -EOVERFLOW when a window would hold 2^32 sequences or
- * more. The caller frees with plan_epoch_free(). */
+ * more, or an epoch of several sources as many blocks. The caller frees with plan_epoch_free(). */
 MUST_CHECK int plan_epoch_new(const PlanSpec *spec, const PlanBlocks *blocks, uint64_t epoch,
                               PlanEpoch **ret_epoch);
 void plan_epoch_free(PlanEpoch *epoch); /* accepts NULL */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "plan/plan_draws.h"
+#include "plan/plan_mix.h"
 
 /* Strands by what they hold so far: a binary heap of strand numbers whose first has the fewest
  * (of what the policy weighs blocks by), and among equals the lowest number. */
@@ -57,7 +58,16 @@ static uint16_t dealer_take(Dealer *dealer, uint32_t weight) {
     return strand;
 }
 
-/* Step 1. */
+/* The list of step 1. */
+typedef struct Order {
+    uint32_t *blocks;
+    uint32_t count;
+} Order;
+
+static void free_order(Order *order) {
+    free(order->blocks);
+}
+
 static void order_blocks(const PlanSpec *spec, uint64_t epoch, uint32_t *ret_order,
                          uint32_t count) {
     const PlanDraws draws = {
@@ -69,8 +79,41 @@ static void order_blocks(const PlanSpec *spec, uint64_t epoch, uint32_t *ret_ord
         plan_shuffle_numbers(&draws, ret_order, count);
 }
 
+static int order_sources(const PlanSpec *spec, const PlanBlocks *blocks, PlanEpoch *plan,
+                         Order *ret_order) {
+    PlanMixList list;
+    int r = plan_mix_list(spec, blocks, plan->epoch, &list);
+
+    if (r < 0)
+        return r;
+    plan->sources = list.spans;
+    *ret_order = (Order){.blocks = list.blocks, .count = list.count};
+    for (uint32_t i = 0; i < spec->mix->source_count; i++) {
+        plan->tally.sequences_in += list.spans[i].sequences;
+        plan->tally.tokens_in += list.spans[i].tokens;
+    }
+    return 0;
+}
+
+/* Step 1, and what comes in with it. */
+static int make_order(const PlanSpec *spec, const PlanBlocks *blocks, PlanEpoch *plan,
+                      Order *ret_order) {
+    if (spec->mix)
+        return order_sources(spec, blocks, plan, ret_order);
+    ret_order->blocks = malloc((blocks->count + (size_t)1) * sizeof *ret_order->blocks);
+    if (!ret_order->blocks)
+        return -ENOMEM;
+    ret_order->count = blocks->count;
+    order_blocks(spec, plan->epoch, ret_order->blocks, blocks->count);
+    for (uint32_t i = 0; i < blocks->count; i++) {
+        plan->tally.sequences_in += blocks->sequences[i];
+        plan->tally.tokens_in += blocks->tokens[i];
+    }
+    return 0;
+}
+
 /* Step 2. Walks the blocks twice: to learn how many each strand gets, and to hand them out. */
-static int deal_blocks(const PlanSpec *spec, const PlanBlocks *blocks, const uint32_t *order,
+static int deal_blocks(const PlanSpec *spec, const PlanBlocks *blocks, const Order *order,
                        PlanEpoch *plan) {
     CLEANUP(free_memory) Dealer *dealer = malloc(sizeof *dealer);
     const uint32_t *weights = block_weights(spec, blocks);
@@ -78,8 +121,8 @@ static int deal_blocks(const PlanSpec *spec, const PlanBlocks *blocks, const uin
     if (!dealer)
         return -ENOMEM;
     dealer_init(dealer, spec->strands);
-    for (uint32_t i = 0; i < blocks->count; i++)
-        plan->strands[dealer_take(dealer, weights[order[i]])].block_count++;
+    for (uint32_t i = 0; i < order->count; i++)
+        plan->strands[dealer_take(dealer, weights[order->blocks[i]])].block_count++;
 
     for (uint32_t s = 0; s < spec->strands; s++) {
         PlanStrand *strand = &plan->strands[s];
@@ -90,10 +133,11 @@ static int deal_blocks(const PlanSpec *spec, const PlanBlocks *blocks, const uin
         strand->block_count = 0;
     }
     dealer_init(dealer, spec->strands);
-    for (uint32_t i = 0; i < blocks->count; i++) {
-        PlanStrand *strand = &plan->strands[dealer_take(dealer, weights[order[i]])];
+    for (uint32_t i = 0; i < order->count; i++) {
+        uint32_t block = order->blocks[i];
+        PlanStrand *strand = &plan->strands[dealer_take(dealer, weights[block])];
 
-        strand->blocks[strand->block_count++] = order[i];
+        strand->blocks[strand->block_count++] = block;
     }
     return 0;
 }
@@ -151,13 +195,11 @@ static int cut_strand(const PlanSpec *spec, const PlanBlocks *blocks, PlanStrand
 }
 
 static int order_epoch(const PlanSpec *spec, const PlanBlocks *blocks, PlanEpoch *plan) {
-    CLEANUP(free_memory) uint32_t *order = malloc((blocks->count + (size_t)1) * sizeof *order);
-    int r;
+    CLEANUP(free_order) Order order = {0};
+    int r = make_order(spec, blocks, plan, &order);
 
-    if (!order)
-        return -ENOMEM;
-    order_blocks(spec, plan->epoch, order, blocks->count);
-    r = deal_blocks(spec, blocks, order, plan);
+    if (r == 0)
+        r = deal_blocks(spec, blocks, &order, plan);
     for (uint32_t s = 0; s < spec->strands && r == 0; s++)
         r = cut_strand(spec, blocks, &plan->strands[s]);
     return r;
@@ -187,10 +229,6 @@ int plan_epoch_new(const PlanSpec *spec, const PlanBlocks *blocks, uint64_t epoc
     r = order_epoch(spec, blocks, plan);
     if (r < 0)
         return r;
-    for (uint32_t i = 0; i < blocks->count; i++) {
-        plan->tally.sequences_in += blocks->sequences[i];
-        plan->tally.tokens_in += blocks->tokens[i];
-    }
     *ret_epoch = plan;
     plan = NULL;
     return 0;
@@ -205,5 +243,6 @@ void plan_epoch_free(PlanEpoch *epoch) {
         free(epoch->strands[s].unit_sums);
     }
     free(epoch->strands);
+    free(epoch->sources);
     free(epoch);
 }

@@ -4,10 +4,12 @@
  *
  *   shuffle seed window strands size last tail max overflow empty    (numbers; enums as in plan.h)
  *       policy pad_to pad_multiple_of tokens multiple_of length pool group boundaries boundary ...
+ *       sources until count (first_block block_count total weight) ...   (0 sources: one dataset)
  *   epoch start world blocks
  *   count length length ...                                          (a line for each block)
  *
- * Answer: "nodata STRAND", or "batches N", a line "INDEX STRAND ROWS REPEATED UNIT ..." for each
+ * Answer: "nodata STRAND", or "batches N", a line "source SHARE EPOCH PLACE BLOCKS SEQUENCES TOKENS
+ * AGAIN" for each source (EPOCH and PLACE are ? where it gives no block), a line "INDEX STRAND ROWS REPEATED UNIT ..." for each
  * batch, where a unit is b,s,start,length of its pieces with + between them, a line "round EPOCH INDEX batch:repeated ..." for each round, and "end". */
 #include <errno.h>
 #include <inttypes.h>
@@ -17,6 +19,8 @@
 typedef struct Question {
     PlanSpec spec;
     uint32_t boundaries[PLAN_BOUNDARIES_MAX];
+    PlanMix mix;
+    PlanSource sources[PLAN_SOURCES_MAX];
     uint64_t epoch, start;
     uint32_t world, blocks;
 } Question;
@@ -39,6 +43,28 @@ static bool read_policy(Question *question) {
     return true;
 }
 
+static bool read_mix(Question *question) {
+    PlanMix *mix = &question->mix;
+    unsigned until;
+
+    if (scanf("%" SCNu32 " %u %" SCNu64, &mix->source_count, &until, &mix->count) != 3 ||
+        mix->source_count > PLAN_SOURCES_MAX)
+        return false;
+    for (uint32_t i = 0; i < mix->source_count; i++) {
+        PlanSource *source = &question->sources[i];
+
+        if (scanf("%" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64, &source->first_block,
+                  &source->block_count, &source->total, &source->weight) != 4)
+            return false;
+    }
+    mix->until = until;
+    mix->sources = question->sources;
+    question->spec.mix = mix->source_count ? mix : NULL;
+    if (mix->source_count)
+        plan_mix_settle(mix);
+    return true;
+}
+
 static bool read_question(Question *question) {
     PlanSpec *spec = &question->spec;
     unsigned shuffle, last, tail, overflow, empty;
@@ -52,7 +78,7 @@ static bool read_question(Question *question) {
     spec->tail = tail;
     spec->overflow = overflow;
     spec->empty = empty;
-    return read_policy(question) &&
+    return read_policy(question) && read_mix(question) &&
            scanf("%" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32, &question->epoch, &question->start,
                  &question->world, &question->blocks) == 4;
 }
@@ -116,6 +142,20 @@ static void print_rounds(const Question *question, uint64_t count) {
     }
 }
 
+static void print_sources(const Question *question, const PlanEpoch *epoch) {
+    for (uint32_t i = 0; i < question->mix.source_count; i++) {
+        const PlanSourceSpan *span = &epoch->sources[i];
+
+        printf("source %" PRIu32, question->sources[i].share);
+        if (span->blocks > 0)
+            printf(" %" PRIu64 " %" PRIu32, span->epoch, span->place);
+        else
+            printf(" ? ?");
+        printf(" %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", span->blocks, span->sequences,
+               span->tokens, span->sequences_again);
+    }
+}
+
 static void answer(const Question *question, const PlanData *data) {
     PlanEpoch *epoch;
     uint32_t strand;
@@ -128,6 +168,7 @@ static void answer(const Question *question, const PlanData *data) {
     if (r < 0)
         abort();
     printf("batches %" PRIu64 "\n", epoch->batch_count);
+    print_sources(question, epoch);
     for (uint64_t index = 0; index < epoch->batch_count; index++)
         print_batch(question, data, epoch, index);
     if (question->start < epoch->batch_count)

@@ -73,6 +73,69 @@ def random_lengths(dice: random.Random, strands: int) -> list:
     ]
 
 
+def mix_numbers(mix, lengths) -> list:
+    if mix is None:
+        return [0, 0, 0]
+    counted = mix.until not in ("first", "all")
+    until = 2 if counted else ["first", "all"].index(mix.until)
+    numbers, first = [len(mix.blocks), until, mix.until if counted else 0], 0
+    for blocks, total, weight in zip(
+        mix.blocks, reference.mix_totals(mix, lengths), mix.weights
+    ):
+        numbers += [first, blocks, total, weight]
+        first += blocks
+    return numbers
+
+
+def random_mix(dice: random.Random) -> tuple:
+    """A mix and lengths for it; sources of very different sizes and weights."""
+    count = dice.randint(2, 4)
+    blocks = [dice.choice([1, 2, 5, dice.randint(1, 25)]) for _ in range(count)]
+    lengths = []
+    for number in blocks:
+        most = dice.choice([1, 6, 20])
+        own = [
+            [dice.randint(0, dice.choice([5, 30])) for _ in range(dice.randint(0, most))]
+            for _ in range(number)
+        ]
+        own[dice.randrange(number)] += [3]  # no source is empty
+        lengths += own
+    sizes = [dice.choice([1, 2, 7, 30]) for _ in range(count)]
+    mix = reference.Mix(
+        blocks=blocks,
+        weights=[dice.choice([100000, 700000, 1000000]) * size for size in sizes],
+        unit=dice.choice(["sequences", "tokens"]),
+    )
+    total = sum(reference.mix_totals(mix, lengths))
+    mix.until = dice.choice(["first", "first", "all", 1, total, dice.randint(1, 2 * total)])
+    return mix, lengths
+
+
+def sources(spec, lengths, epoch) -> list:
+    """The lines about sources, counted from the list of the reference."""
+    taken = reference.mix_list(spec, lengths, epoch)
+    shares = reference.mix_shares(spec.mix, reference.mix_totals(spec.mix, lengths))
+    lines = []
+    for i, share in enumerate(shares):
+        own = [entry for entry in taken if entry[0] == i]
+        if not own:
+            lines.append(f"source {share} ? ? 0 0 0 0")
+            continue
+        start = sum(spec.mix.blocks[:i])
+        order = list(range(start, start + spec.mix.blocks[i]))
+        if spec.shuffle:
+            order = reference.permuted(order, spec.seed, 1, i, own[0][1], 0)
+        place = order.index(own[0][2])
+        blocks = [block for _, _, block in own]
+        sequences = [len(lengths[block]) for block in blocks]
+        again = sum(sequences) - sum(len(lengths[block]) for block in set(blocks))
+        lines.append(
+            f"source {share} {own[0][1] % 2**64} {place} {len(own)} {sum(sequences)} "
+            f"{sum(sum(lengths[block]) for block in blocks)} {again}"
+        )
+    return lines
+
+
 def question(spec, lengths, epoch, start, world) -> str:
     head = [
         int(spec.shuffle), spec.seed, spec.window, spec.strands, spec.size,
@@ -80,6 +143,7 @@ def question(spec, lengths, epoch, start, world) -> str:
         OVERFLOW.index(spec.overflow), EMPTY.index(spec.empty),
         POLICY.index(spec.policy), spec.pad_to, spec.pad_multiple_of, spec.tokens, spec.multiple_of,
         spec.length, spec.pool, spec.group, len(spec.boundaries), *spec.boundaries,
+        *mix_numbers(spec.mix, lengths),
     ]  # fmt: skip
     lines = [head, [epoch, start, world, len(lengths)]] + [[len(b), *b] for b in lengths]
     return "".join(" ".join(map(str, line)) + "\n" for line in lines)
@@ -91,6 +155,8 @@ def expected(spec, lengths, epoch, start, world) -> str:
     except reference.NoBatch as strand:
         return f"nodata {strand}\n"
     lines = [f"batches {len(batches)}"]
+    if spec.mix:
+        lines += sources(spec, lengths, epoch)
     for b in batches:
         units = "".join(
             " " + "+".join(",".join(map(str, piece)) for piece in unit) for unit in b.units
@@ -152,6 +218,58 @@ def test_random_plans_of_other_policies_agree(seed, policy):
     usable = sum(not expected(*plan).startswith("nodata") for plan in plans)
     assert usable > len(plans) // 3
     compare(plans)
+
+
+@pytest.mark.parametrize("policy", POLICY)
+@pytest.mark.parametrize("seed", range(4))
+def test_random_mixes_agree(seed, policy):
+    dice = random.Random(f"mix {seed} {policy}")
+    plans = []
+    for _ in range(5):
+        spec = with_policy(dice, random_spec(dice), policy)
+        spec.mix, lengths = random_mix(dice)
+        spec.strands, spec.size = min(spec.strands, 3), min(spec.size, 8)
+        for epoch in (0, 1, dice.getrandbits(64)):
+            plans.append((spec, lengths, epoch, dice.randint(0, 20), dice.randint(1, 9)))
+    usable = sum(not expected(*plan).startswith("nodata") for plan in plans)
+    assert usable >= 3
+    compare(plans)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_epochs_of_a_mix_join_without_gap(seed):
+    """Over the epochs of the feed each source goes through its own epochs, each block once in
+    each; the source that rules has one for each of the feed's; shares are kept in the long run."""
+    dice = random.Random(f"join {seed}")
+    mix, lengths = random_mix(dice)
+    spec = reference.Spec(size=4, max=30, seed=seed, shuffle=seed % 2 == 0, mix=mix)
+    for mix.until in ("first", "all", 40):
+        epochs = [reference.mix_list(spec, lengths, epoch) for epoch in range(12)]
+        shares = reference.mix_shares(mix, reference.mix_totals(mix, lengths))
+        whole = [entry for epoch in epochs for entry in epoch]
+        for i, count in enumerate(mix.blocks):
+            own = [(e, block) for source, e, block in whole if source == i]
+            assert len(set(own)) == len(own)
+            assert [e for e, _ in own] == [k // count for k in range(len(own))]
+            for at in range(0, len(whole) - 4095, 4096):
+                part = whole[at : at + 4096]
+                assert sum(source == i for source, _, _ in part) == shares[i]
+        if mix.until == 40:
+            continue
+        ruling = {
+            i
+            for i, count in enumerate(mix.blocks)
+            if all(
+                sorted(b for s, own, b in epoch if s == i and own == number)
+                == list(range(sum(mix.blocks[:i]), sum(mix.blocks[: i + 1])))
+                for number, epoch in enumerate(epochs)
+            )
+        }
+        assert ruling
+        if mix.until == "first":  # in the first epoch nothing comes again
+            assert len({block for _, _, block in epochs[0]}) == len(epochs[0])
+        else:  # and in this one nothing is left out
+            assert {block for _, _, block in epochs[0]} == set(range(len(lengths)))
 
 
 @pytest.mark.parametrize("policy", POLICY[1:])

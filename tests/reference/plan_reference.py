@@ -14,6 +14,7 @@ Speed is no aim: it is read beside the document.
 import ctypes
 import ctypes.util
 import dataclasses
+import functools
 import re
 from typing import Iterator, NamedTuple
 
@@ -22,6 +23,19 @@ import numpy
 PURPOSE_BLOCKS = 1
 PURPOSE_SEQUENCES = 2
 PURPOSE_UNITS = 3
+PURPOSE_MIX = 4
+
+
+@dataclasses.dataclass
+class Mix:
+    """Section 11. `names` and `ids` (in hexadecimal) are only needed for cursors."""
+
+    blocks: list  # of each source
+    weights: list  # in millionths
+    unit: str = "sequences"
+    until: object = "first"  # or "all", or a number
+    names: tuple = ()
+    ids: tuple = ()
 
 
 @dataclasses.dataclass
@@ -51,6 +65,7 @@ class Spec:
     length: int = 0
     pool: int = 256
     group: int = 0
+    mix: Mix | None = None
 
 
 class Piece(NamedTuple):
@@ -240,6 +255,91 @@ def packed_units(spec: Spec, window: list) -> list:
     return ordered
 
 
+# Section 11
+
+
+def mix_totals(mix: Mix, lengths: list) -> list:
+    totals, first = [], 0
+    for count in mix.blocks:
+        own = lengths[first : first + count]
+        totals.append(sum(map(sum if mix.unit == "tokens" else len, own)))
+        first += count
+    return totals
+
+
+def mix_shares(mix: Mix, totals: list) -> list:
+    x = [max(w * b * 2**32 // t, 1) for w, b, t in zip(mix.weights, mix.blocks, totals)]
+    shares = [4096 * one // sum(x) for one in x]
+    by_rest = sorted(range(len(x)), key=lambda i: (-(4096 * x[i] % sum(x)), i))
+    for i in by_rest[: 4096 - sum(shares)]:
+        shares[i] += 1
+    for i, share in enumerate(shares):
+        if share == 0:
+            shares[shares.index(max(shares))] -= 1
+            shares[i] = 1
+    return shares
+
+
+@functools.lru_cache(maxsize=64)
+def mix_table(seed: int, shuffle: bool, shares: tuple) -> list:
+    table, given = [], [0] * len(shares)
+    for k in range(4096):
+        want = [c * (k + 1) - 4096 * g for c, g in zip(shares, given)]
+        table.append(want.index(max(want)))
+        given[table[-1]] += 1
+    assert given == list(shares)
+    return permuted(table, seed, PURPOSE_MIX, 0, 0, 0) if shuffle else table
+
+
+def mix_list(spec: Spec, lengths: list, epoch: int) -> list:
+    """(source, epoch of the source, block) for each entry of the epoch's list."""
+    mix = spec.mix
+    totals = mix_totals(mix, lengths)
+    shares = mix_shares(mix, totals)
+    table = mix_table(spec.seed, spec.shuffle, tuple(shares))
+    places = [[k for k in range(4096) if table[k] == i] for i in range(len(shares))]
+
+    def entry(source: int, number: int) -> int:
+        """The place in the endless list of the source's number-th entry, from 1."""
+        periods, left = divmod(number - 1, shares[source])
+        return 4096 * periods + places[source][left]
+
+    def begin(e: int) -> int:
+        if mix.until not in ("first", "all"):
+            y = max(sum(c * t * 2**20 // b for c, t, b in zip(shares, totals, mix.blocks)), 1)
+            return e * max(1, -(-mix.until * 2**32 // y))
+        if e == 0:
+            return 0
+        pick = min if mix.until == "first" else max
+        ruler = pick(range(len(shares)), key=lambda i: entry(i, mix.blocks[i]))
+        return entry(ruler, e * mix.blocks[ruler]) + 1
+
+    found, orders = [], {}
+    first = begin(epoch)
+    periods, rest = divmod(first, 4096)
+    before = [periods * c + table[:rest].count(i) for i, c in enumerate(shares)]
+    for n in range(first, begin(epoch + 1)):
+        source = table[n % 4096]
+        own, place = divmod(before[source], mix.blocks[source])
+        before[source] += 1
+        if (source, own) not in orders:
+            start = sum(mix.blocks[:source])
+            blocks = list(range(start, start + mix.blocks[source]))
+            if spec.shuffle:
+                blocks = permuted(blocks, spec.seed, PURPOSE_BLOCKS, source, own, 0)
+            orders[source, own] = blocks
+        found.append((source, own, orders[source, own][place]))
+    return found
+
+
+def mix_data(mix: Mix) -> str:
+    text = b"".join(
+        name.encode() + b"\0" + bytes.fromhex(own) + weight.to_bytes(8, "little")
+        for name, own, weight in zip(mix.names, mix.ids, mix.weights)
+    )
+    return xxh3_128(text).hex()
+
+
 class Epoch:
     def __init__(self, spec: Spec, lengths: list, epoch: int):
         """`lengths[b]` lists the lengths of the sequences of block b."""
@@ -257,6 +357,8 @@ class Epoch:
         self.batches = self._batches()
 
     def _blocks(self) -> list:
+        if self.spec.mix:
+            return [block for _, _, block in mix_list(self.spec, self.lengths, self.epoch)]
         blocks = list(range(len(self.lengths)))
         if self.spec.shuffle:
             blocks = permuted(blocks, self.spec.seed, PURPOSE_BLOCKS, 0, self.epoch, 0)
@@ -418,6 +520,17 @@ def xxh3_64(data: bytes) -> int:
     return library.XXH3_64bits(data, len(data))
 
 
+def xxh3_128(data: bytes) -> bytes:
+    class Hash(ctypes.Structure):
+        _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+    library = ctypes.CDLL(ctypes.util.find_library("xxhash"))
+    library.XXH3_128bits.restype = Hash
+    library.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    found = library.XXH3_128bits(data, len(data))
+    return found.high.to_bytes(8, "big") + found.low.to_bytes(8, "big")
+
+
 def batch_text(spec: Spec) -> str:
     own = {
         "fixed": [spec.size],
@@ -430,12 +543,14 @@ def batch_text(spec: Spec) -> str:
 
 
 def cursor(spec: Spec, data: str, epoch: int, index: int) -> str:
-    """`data` is the dataset id in hexadecimal."""
+    """`data` is the dataset id in hexadecimal; with a mix it is not looked at."""
     order = "shuffle" if spec.shuffle else "input"
+    mix = f";mix={spec.mix.unit}/{spec.mix.until}" if spec.mix else ""
+    data = mix_data(spec.mix) if spec.mix else data
     text = (
         f"sf1;data={data};order={order}/{spec.window}/{spec.strands}"
         f";batch={batch_text(spec)}"
-        f";length={spec.max}/{spec.overflow}/{spec.empty};pad={spec.pad}"
+        f";length={spec.max}/{spec.overflow}/{spec.empty};pad={spec.pad}{mix}"
         f";seed={spec.seed};epoch={epoch};index={index}"
     )
     return f"{text};crc={crc32c(text.encode()):08x}"
