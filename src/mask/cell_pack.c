@@ -86,9 +86,22 @@ static void find_inputs(const TensorSet *set, Inputs *inputs, CellPlan *plan) {
         plan->token_input = token_input;
 }
 
+/* Is every tensor one that mask_cell.h has rules for? */
+static bool has_rules(const TensorSet *set) {
+    for (uint32_t t = 0; t < set->count; t++)
+        if (set->tensors[t].source > TENSOR_SPECIAL)
+            return false;
+    for (uint32_t s = 0; s < set->step_count; s++)
+        if (set->steps[s].op > MASK_NOT)
+            return false;
+    return !set->packed;
+}
+
 int cell_plan_make(const TensorSet *set, CellPlan *ret_plan) {
     Inputs inputs;
 
+    if (!has_rules(set))
+        return -EOPNOTSUPP;
     *ret_plan = (CellPlan){.tensor_count = set->count,
                            .side = set->side,
                            .time_first = set->time_first,

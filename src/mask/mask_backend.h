@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* mask_backend.h: a device that writes whole batches (cuda/). The pipeline packs a batch with
- * cell_pack() into a lane's input and starts the lane: one copy in, one kernel over mask_cell.h, one
- * copy out to the slot. Every byte of every tensor is then what fill.h would have written.
+ * cell_pack() into a lane's input and starts the lane: one copy in, one kernel over mask_cell.h,
+ * one copy out to the slot. Every byte of every tensor is then what fill.h would have written.
  *
  * A lane belongs to one slot and has one batch in flight at most. After any error a lane's slot may
  * still be written to until close() has returned; nothing else may use it before. */
@@ -23,11 +23,13 @@ typedef struct MaskBackend {
     /* Which device `device` names (an index or GPU-UUID; NULL: the first): 0 and what it is, or
      * -ENODEV and why there is none. Makes no context. Any thread. */
     int (*find)(const char *device, char ret_reason[MASK_REASON_BYTES]);
-    /* Take it into use: makes the context, which takes long. One thread at a time. */
+    /* Take it into use: makes the context, which takes long. -EBUSY: this process has it open. */
     int (*open)(const char *device, MaskDevice **ret_device, Error *error);
-    /* Ends every lane's work, the hard way after an error: on return no copy can land any more. May
-     * hang for as long as the driver does. Lanes are freed before or after, without work. */
-    void (*close)(MaskDevice *device);
+    /* Ends every lane's work, the hard way after an error, and the context. 0: no copy can land any
+     * more. Negative: the driver did not let go, so the lanes' slots must stay mapped and unused.
+     * May hang for as long as the driver does. Meanwhile no other call; lanes are freed before or
+     * after, without work. */
+    int (*close)(MaskDevice *device);
     /* A lane for the slot of `slot_bytes` at `slot`, which is registered with the device, with a
      * pinned input of `input_bytes`. Not on the data path. */
     int (*lane_new)(MaskDevice *device, const CellPlan *plan, void *slot, uint64_t slot_bytes,

@@ -61,6 +61,10 @@ typedef struct CellPlace {
     uint32_t row, query, place, lane;
 } CellPlace;
 
+MASK_SHARED uint32_t cell_least(uint64_t value, uint32_t most) {
+    return value < most ? (uint32_t)value : most;
+}
+
 MASK_SHARED const CellRow *cell_row(const CellBatch *batch, uint32_t row) {
     return (const CellRow *)(const void *)((const uint8_t *)batch + batch->rows_at) + row;
 }
@@ -68,6 +72,31 @@ MASK_SHARED const CellRow *cell_row(const CellBatch *batch, uint32_t row) {
 MASK_SHARED CellRun cell_run(const CellBatch *batch, uint32_t input, uint32_t row) {
     return ((const CellRun *)(const void *)((const uint8_t *)batch +
                                             batch->runs_at))[(uint64_t)input * batch->rows + row];
+}
+
+MASK_SHARED uint32_t cell_element_bytes(uint32_t element) {
+    return element == ELEMENT_I64   ? 8
+           : element == ELEMENT_U24 ? 3
+           : element <= ELEMENT_U16 ? element
+                                    : 4;
+}
+
+/* As mask_rule_integer(), of a run of a block, where every value but three bytes is aligned. */
+MASK_SHARED int64_t cell_integer(uint32_t element, const uint8_t *at) {
+    const void *value = at;
+
+    switch (element) {
+    case ELEMENT_U16:
+        return *(const uint16_t *)value;
+    case ELEMENT_U32:
+        return *(const uint32_t *)value;
+    case ELEMENT_I32:
+        return *(const int32_t *)value;
+    case ELEMENT_I64:
+        return *(const int64_t *)value;
+    default:
+        return mask_rule_integer(element, at);
+    }
 }
 
 /* The bits of an integer below 2^24 as float32. */
@@ -106,10 +135,10 @@ MASK_SHARED uint64_t cell_convert(uint32_t element, uint32_t dtype, const uint8_
         return element == ELEMENT_BF16 ? half << 16 : cell_float_of_half(half);
     }
     if (element == ELEMENT_F32)
-        return (uint32_t)mask_rule_integer(ELEMENT_I32, at);
+        return (uint32_t)cell_integer(ELEMENT_I32, at);
     if (dtype != SEQFEED_FLOAT16 && dtype != SEQFEED_BFLOAT16 && dtype != SEQFEED_FLOAT32)
-        return (uint64_t)mask_rule_integer(element, at);
-    single = cell_float_of_integer((uint32_t)mask_rule_integer(element, at));
+        return (uint64_t)cell_integer(element, at);
+    single = cell_float_of_integer((uint32_t)cell_integer(element, at));
     if (dtype == SEQFEED_BFLOAT16)
         return single >> 16;
     return dtype == SEQFEED_FLOAT32 ? single : single ? (single >> 13) - (112u << 10) : 0;
@@ -122,9 +151,9 @@ MASK_SHARED int64_t cell_token(const CellPlan *plan, const CellBatch *batch, uin
     if (!mask_rule_keeps(plan->side, batch->length, real, place))
         return plan->token_pad;
     place -= mask_rule_begin(plan->side, batch->length, real);
-    return mask_rule_integer(plan->token_element, (const uint8_t *)batch +
-                                                      cell_run(batch, plan->token_input, row).at +
-                                                      (uint64_t)place * plan->token_element_bytes);
+    return cell_integer(plan->token_element, (const uint8_t *)batch +
+                                                 cell_run(batch, plan->token_input, row).at +
+                                                 (uint64_t)place * plan->token_element_bytes);
 }
 
 MASK_SHARED int cell_lists(const CellPlan *plan, uint32_t first, uint32_t count, int64_t value) {
@@ -136,10 +165,7 @@ MASK_SHARED int cell_lists(const CellPlan *plan, uint32_t first, uint32_t count,
 
 MASK_SHARED int cell_index_listed(const CellPlan *plan, const CellBatch *batch,
                                   const MaskStep *step, CellPlace at) {
-    uint32_t place, bytes = step->count == ELEMENT_I64   ? 8
-                            : step->count == ELEMENT_U24 ? 3
-                            : step->count <= ELEMENT_U16 ? step->count
-                                                         : 4;
+    uint32_t place, bytes = cell_element_bytes(step->count);
 
     if (step->op == MASK_INDICES) {
         for (uint32_t i = 0; i < step->count; i++)
@@ -152,7 +178,7 @@ MASK_SHARED int cell_index_listed(const CellPlan *plan, const CellBatch *batch,
         const uint8_t *value = (const uint8_t *)batch + cell_run(batch, step->first, at.row).at +
                                i * bytes;
 
-        if (mask_rule_index(mask_rule_integer(step->count, value), batch->length, &place) &&
+        if (mask_rule_index(cell_integer(step->count, value), batch->length, &place) &&
             place == at.place)
             return 1;
     }
@@ -226,9 +252,8 @@ MASK_SHARED int cell_in_spans(const CellBatch *batch, const CellTensor *tensor, 
 
     for (uint64_t i = 0; i + 2 <= run.count; i += 2, values += 2 * tensor->spans_element_bytes)
         if (mask_rule_in_span(
-                mask_rule_integer(tensor->spans_element, values),
-                mask_rule_integer(tensor->spans_element, values + tensor->spans_element_bytes),
-                token))
+                cell_integer(tensor->spans_element, values),
+                cell_integer(tensor->spans_element, values + tensor->spans_element_bytes), token))
             return 1;
     return 0;
 }
@@ -292,6 +317,16 @@ MASK_SHARED uint64_t cell_bits(const CellPlan *plan, const CellBatch *batch,
     }
 }
 
+/* Bit t: tensor t is a dense mask. */
+MASK_SHARED uint32_t cell_dense_tensors(const CellPlan *plan) {
+    uint32_t dense = 0;
+
+    for (uint32_t t = 0; t < SEQFEED_TENSORS_MAX; t++)
+        if (t < plan->tensor_count && plan->tensors[t].source == TENSOR_MASK_DENSE)
+            dense |= 1u << t;
+    return dense;
+}
+
 /* Where element `element` of a tensor stands. */
 MASK_SHARED CellPlace cell_place(const CellPlan *plan, const CellBatch *batch,
                                  const CellTensor *tensor, uint64_t element) {
@@ -329,7 +364,7 @@ MASK_SHARED uint32_t mask_cell_chunk(const CellPlan *plan, const CellBatch *batc
                                      uint64_t chunk, uint32_t ret_words[4]) {
     const CellTensor *tensor = &plan->tensors[t];
     uint64_t left = batch->size_bytes[t] - chunk * CELL_CHUNK_BYTES;
-    uint32_t bytes = left < CELL_CHUNK_BYTES ? (uint32_t)left : CELL_CHUNK_BYTES;
+    uint32_t bytes = cell_least(left, CELL_CHUNK_BYTES);
     uint64_t element = chunk * CELL_CHUNK_BYTES / tensor->value_bytes;
 
     ret_words[0] = ret_words[1] = ret_words[2] = ret_words[3] = 0;
