@@ -154,8 +154,9 @@ int main(int argc, char **argv) {
     stream_status(steps.stream, &after);
     printf("{\"batches\":%lu,\"tokens\":%lu,\"slots\":%lu,\"blocks\":%lu,\"hits\":%lu,\"tasks\":%lu,"
            "\"fetches\":%lu,\"pokes\":%lu,\"cpu_seconds\":%.6f}\n",
-           (unsigned long)(after.batches - before.batches), (unsigned long)(after.tokens - before.tokens),
-           (unsigned long)(after.slots - before.slots),
+           (unsigned long)(after.counts.batches - before.counts.batches),
+           (unsigned long)(after.counts.tokens - before.counts.tokens),
+           (unsigned long)(after.counts.slots - before.counts.slots),
            (unsigned long)(after.blocks_decoded - before.blocks_decoded),
            (unsigned long)(after.cache_hits - before.cache_hits), (unsigned long)(steps.tasks - tasks),
            (unsigned long)(steps.fetches - fetches), (unsigned long)(steps.pokes - pokes), seconds);

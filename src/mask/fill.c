@@ -16,7 +16,7 @@
 
 enum {
     TILE_PLACES = 64,
-    PREFETCH_LINES = 8 /* of the next row; then the CPU sees the stream itself */
+    AHEAD_TOKENS = 32768 /* of rows asked for at once: with the slot's lines they fit into an L2 */
 };
 
 /* One tensor of one batch, with everything decided that does not depend on the row. */
@@ -105,15 +105,6 @@ static void fill_places(const Fill *fill, const FillRow *row, uint32_t first, ui
         convert_repeat(to, fill->pad_bits, fill->value_bytes, after * fill->width);
 }
 
-/* Rows of a shuffled batch come from anywhere in the window: ask for the next one's beginning. */
-static void fill_prefetch(const Fill *fill, const FillRow *row) {
-    const uint8_t *from = fill_source(fill, row);
-    size_t bytes = (size_t)row->length * fill->from_bytes;
-
-    for (size_t i = 0; from && i < PREFETCH_LINES && i * CACHE_LINE < bytes; i++)
-        __builtin_prefetch(from + i * CACHE_LINE);
-}
-
 static void fill_batch_first(const Fill *fill, uint32_t first_row, const FillRow *sources,
                              uint32_t count) {
     size_t row_bytes = (size_t)fill->length * fill->place_bytes;
@@ -122,8 +113,6 @@ static void fill_batch_first(const Fill *fill, uint32_t first_row, const FillRow
     for (uint32_t r = 0; r < count; r++, to += row_bytes) {
         const FillRow *row = sources ? &sources[r] : NULL;
 
-        if (row && r + 1 < count)
-            fill_prefetch(fill, row + 1);
         fill_places(fill, row, 0, fill->length, to);
     }
 }
@@ -268,11 +257,56 @@ static void fill_all(const TensorSet *set, const TensorLayout *layout, void *slo
     }
 }
 
+/* As many of these rows as are asked for at once. */
+static uint32_t rows_ahead(const FillRow *rows, uint32_t count) {
+    uint64_t tokens = 0;
+    uint32_t r = 0;
+
+    while (r < count && tokens < AHEAD_TOKENS)
+        tokens += rows[r++].length;
+    return r;
+}
+
+/* Into the L2: they would push each other out of the L1. GCC 12 drops calls of functions that do
+ * nothing but prefetch, hence the empty statement. */
+static void prefetch_lines(const uint8_t *from, size_t bytes) {
+    __asm__ volatile("");
+    for (size_t i = 0; i < bytes; i += CACHE_LINE)
+        __builtin_prefetch(from + i, 0, 2);
+}
+
+static void prefetch_rows(const TensorSet *set, const FillRow *rows, uint32_t count) {
+    for (uint32_t t = 0; t < set->count; t++) {
+        const TensorSpec *spec = &set->tensors[t];
+        size_t bytes = (size_t)element_bytes(spec->element) * spec->width;
+
+        if (spec->source == TENSOR_TOKENS || spec->source == TENSOR_TOKEN_COLUMN)
+            for (uint32_t r = 0; r < count; r++)
+                prefetch_lines(rows[r].columns[spec->column] + rows[r].start * bytes,
+                               rows[r].length * bytes);
+        else if (spec->source == TENSOR_SEQUENCE_COLUMN)
+            for (uint32_t r = 0; r < count; r++)
+                prefetch_lines(rows[r].columns[spec->column] + rows[r].sequence * bytes, bytes);
+    }
+}
+
+void fill_prefetch(const TensorSet *set, const FillRow *rows, uint32_t count) {
+    prefetch_rows(set, rows, rows_ahead(rows, count));
+}
+
 void fill_rows(const TensorSet *set, const TensorLayout *layout, void *slot, uint32_t rows,
                uint32_t length, uint32_t first_row, const FillRow *sources, uint32_t count) {
+    uint32_t first = 0, end = set->time_first ? count : rows_ahead(sources, count);
+
     assert(sources || count == 0);
-    if (count)
-        fill_all(set, layout, slot, rows, length, first_row, sources, count);
+    while (first < count) {
+        uint32_t next = rows_ahead(sources + end, count - end);
+
+        prefetch_rows(set, sources + end, next);
+        fill_all(set, layout, slot, rows, length, first_row + first, sources + first, end - first);
+        first = end;
+        end += next;
+    }
 }
 
 void fill_empty_rows(const TensorSet *set, const TensorLayout *layout, void *slot, uint32_t rows,

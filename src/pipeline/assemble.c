@@ -234,6 +234,7 @@ void assemble_piece_run(Task *task, void *context) {
                                     .start = unit->start,
                                     .length = unit->length};
     }
+    fill_prefetch(tensors, worker->rows, piece->piece_count);
     if (!rows_are_allowed(job, worker->rows, piece->piece_count, &error)) {
         stream_fail(stream, &error);
         stream_end(stream);

@@ -283,5 +283,40 @@ START_TEST(three_sequences_become_a_batch_a_mask_labels_and_lengths)
 }
 END_TEST
 
+/* So many tokens that they are not asked for all at once; the values are known by their place. */
+START_TEST(a_batch_larger_than_a_cache_has_every_row)
+{
+    enum { ROWS = 300, LONGEST = 700, TOKENS = ROWS * LONGEST };
+    uint16_t *tokens = malloc(TOKENS * sizeof *tokens);
+    const uint8_t *columns[] = {(const uint8_t *)tokens};
+    TensorSet set = {
+        .count = 1,
+        .rows_max = ROWS,
+        .length_max = LONGEST,
+        .tensors =
+            {{.source = TENSOR_TOKENS, .element = ELEMENT_U16, .width = 1, .dtype = SEQFEED_INT64}},
+    };
+    int64_t *slot = aligned_alloc(SEQFEED_PAGE, align_up(TOKENS * sizeof *slot, SEQFEED_PAGE));
+    FillRow rows[ROWS];
+    TensorLayout layout;
+
+    for (uint32_t i = 0; i < TOKENS; i++)
+        tokens[i] = (uint16_t)(1 + i % 65521);
+    for (uint32_t r = 0; r < ROWS; r++)
+        rows[r] = (FillRow){columns, 0, (ROWS - 1 - r) * LONGEST, LONGEST - r % 601};
+    memset(slot, 0xff, TOKENS * sizeof *slot);
+    tensor_layout(&set, ROWS, LONGEST, &layout);
+    fill_prefetch(&set, rows, ROWS);
+    fill_rows(&set, &layout, slot, ROWS, LONGEST, 0, rows, ROWS);
+    for (uint32_t r = 0; r < ROWS; r++)
+        for (uint32_t p = 0; p < LONGEST; p++)
+            ck_assert_int_eq(slot[layout.offset[0] / 8 + r * LONGEST + p],
+                             p < rows[r].length ? 1 + (rows[r].start + p) % 65521 : 0);
+    free(tokens);
+    free(slot);
+}
+END_TEST
+
 CHECK_MAIN("fill", random_batches_equal_the_definition_in_any_pieces_on_every_kind_of_cpu,
-           three_sequences_become_a_batch_a_mask_labels_and_lengths)
+           three_sequences_become_a_batch_a_mask_labels_and_lengths,
+           a_batch_larger_than_a_cache_has_every_row)
