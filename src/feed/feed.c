@@ -140,6 +140,30 @@ void feed_unref(Feed *feed) {
     free(feed);
 }
 
+int feed_variant_init(const Feed *feed, const PlanSpec *plan, Feed *ret_variant) {
+    int r;
+
+    *ret_variant = *feed;
+    ret_variant->plan = *plan;
+    ret_variant->pad_to = plan->pad_to;
+    ret_variant->pad_multiple_of = MAX(plan->pad_multiple_of, 1u);
+    ret_variant->references = 1;
+    for (uint32_t i = 0; i < FEED_EPOCHS_KEPT; i++)
+        ret_variant->epochs[i] = NULL;
+    if (pthread_mutex_init(&ret_variant->lock, NULL) != 0)
+        return -ENOMEM;
+    r = feed_bound_windows(ret_variant);
+    if (r < 0)
+        pthread_mutex_destroy(&ret_variant->lock);
+    return r;
+}
+
+void feed_variant_deinit(Feed *variant) {
+    for (uint32_t i = 0; i < FEED_EPOCHS_KEPT; i++)
+        feed_epoch_unref(variant, variant->epochs[i]);
+    pthread_mutex_destroy(&variant->lock);
+}
+
 uint32_t feed_padded_length(const Feed *feed, uint32_t longest) {
     uint32_t length = feed->pad_to ? feed->pad_to : plan_shape_length(&feed->plan, longest);
 

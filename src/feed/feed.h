@@ -109,6 +109,16 @@ MUST_CHECK int feed_read_window(const Feed *feed, const PlanStrand *strand, uint
                                 uint32_t *ret_lengths, uint32_t *ret_block_sequences,
                                 uint64_t *ret_count, Error *error);
 
+/* The same dataset under another plan, to compare: epochs of it can be counted and planned, no more.
+ * Borrows from `feed`. 0, -EOVERFLOW: its windows are too large, -ENOMEM. */
+MUST_CHECK int feed_variant_init(const Feed *feed, const PlanSpec *plan, Feed *ret_variant);
+void feed_variant_deinit(Feed *variant);
+/* The row of boundaries that `geometric: factor / 1000` means; returns how many. */
+uint32_t feed_geometric_boundaries(uint32_t longest, uint32_t factor,
+                                   uint32_t ret_boundaries[PLAN_BOUNDARIES_MAX]);
+/* Threads that count an epoch. */
+uint32_t feed_count_threads(const Feed *feed);
+
 /* What one stream reserves: `rings` rings; for each of `served_strands` strands two windows and the
  * plan of a third, with their lengths and units; and the buffers that feed them; with a device the pinned inputs of its slots. */
 typedef struct FeedMemory {

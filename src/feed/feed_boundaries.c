@@ -58,6 +58,17 @@ static int add_quantiles(Feed *feed, uint32_t parts, uint32_t longest, Error *er
     return r;
 }
 
+uint32_t feed_geometric_boundaries(uint32_t longest, uint32_t factor,
+                                   uint32_t ret_boundaries[PLAN_BOUNDARIES_MAX]) {
+    uint32_t count = 0;
+
+    for (uint64_t b = GEOMETRIC_FIRST; b < longest && count + 1 < PLAN_BOUNDARIES_MAX;
+         b = MAX(b + 1, b * factor / 1000))
+        ret_boundaries[count++] = (uint32_t)b;
+    ret_boundaries[count++] = longest;
+    return count;
+}
+
 int feed_settle_boundaries(Feed *feed, const FeedSource *source, Error *error) {
     const SettingsFeed *settings = source->feed;
     uint32_t longest = feed_longest_piece(feed);

@@ -2,10 +2,13 @@
 """`seqfeed plan`: what it says beforehand is what the references say that an epoch holds."""
 import collections
 import json
+import xml.etree.ElementTree
 
 import expected
 import harness
+import numpy
 import pytest
+from expected import plan_reference
 
 CASES = [
     {"size": 7},
@@ -82,6 +85,103 @@ def test_the_plan_of_other_policies_is_what_the_epoch_holds(dataset, tmp_path, b
     assert "mixing" in harness.tool("plan", config).stdout
 
 
+def decoded(reference, world, nodes):
+    """How many blocks all nodes decode, at first and once more for batches that come again: node k has
+    the ranks from k * world / nodes on, and needs what its rows need of each window."""
+    epoch = plan_reference.Epoch(reference.spec, reference.lengths, 0)
+    first, again = set(), set()
+    for places, _ in plan_reference.rounds(reference.spec, len(epoch.batches), 0, 0, world):
+        for rank, place in enumerate(places):
+            batch = epoch.batches[place.batch]
+            needs = {(rank * nodes // world, piece.block) for piece in batch.pieces()}
+            (again if place.repeated or batch.repeated else first).update(needs)
+    return len(first), len(again), sum(len(window) for windows in epoch.windows for window in windows)
+
+
+@pytest.mark.parametrize("batch", [{"size": 7}, {"policy": "bucket", "size": 4}, {"size": 7, "tail": "drop"},
+                                   {"policy": "pack", "size": 2, "length": 300}])
+@pytest.mark.parametrize("world,nodes,strands", [(1, 1, 1), (4, 2, 1), (4, 2, 4), (6, 3, 2), (8, 8, 2)])
+def test_reads_of_all_nodes(dataset, tmp_path, batch, world, nodes, strands):
+    directory, _ = dataset
+    config = harness.one_feed(tmp_path / "c.yaml", directory, order={"strands": strands, "window": 2},
+                              batch=batch)
+    found = json.loads(harness.tool("plan", "--json", config, "--world", world, "--nodes", nodes).stdout)
+    reads = found["feeds"]["train"]["reads"]
+    reference = expected.Expected(directory, strands=strands, window=2, batch=batch)
+    first, again, blocks = decoded(reference, world, nodes)
+    assert (reads["decoded"], reads["decoded_again"], reads["blocks"]) == (first, again, blocks)
+    assert reads["amplification"] == pytest.approx((first + again) / blocks, abs=1e-4)
+    if strands == world:
+        assert reads["decoded"] <= blocks
+
+
+@pytest.mark.parametrize("batch", [{"size": 7}, {"policy": "tokens", "tokens": 1200, "multiple_of": 4},
+                                   {"policy": "pack", "size": 3, "length": 160}])
+@pytest.mark.parametrize("last,tail,world", [("drop", "drop", 3), ("drop", "repeat", 1), ("keep", "drop", 2)])
+def test_what_last_and_tail_leave_out(dataset, tmp_path, batch, last, tail, world):
+    directory, rows = dataset
+    batch = {**batch, "last": last, "tail": tail}
+    config = harness.one_feed(tmp_path / "c.yaml", directory, order={"strands": 2, "window": 2}, batch=batch)
+    found = json.loads(harness.tool("plan", "--json", config, "--world", world).stdout)["feeds"]["train"]
+    reference = expected.Expected(directory, strands=2, window=2, batch=batch)
+    epoch = plan_reference.Epoch(reference.spec, reference.lengths, 0)
+    in_strands = sum(piece.length for batches in epoch.strand_batches for units in batches
+                     for unit in units for piece in unit)
+    delivered = sum(int(one["tensors"]["lengths"].sum()) for ranks in reference.epoch(world)
+                    for one in ranks if not one["repeated"])
+    tokens = sum(len(row["tokens"]) for row in rows)
+    assert found["left_out"]["tokens_by_last"] == tokens - in_strands
+    assert found["left_out"]["tokens_by_tail"] == in_strands - delivered
+
+
+def test_yardsticks_are_those_of_the_lengths(dataset, tmp_path):
+    """Random batches by drawing them; best fit decreasing by doing it, a piece at a time."""
+    directory, rows = dataset
+    config = harness.one_feed(tmp_path / "c.yaml", directory, batch={"policy": "pack", "size": 1, "length": 200})
+    found = json.loads(harness.tool("plan", "--json", config).stdout)["feeds"]["train"]["yardsticks"]
+    lengths = sorted((len(row["tokens"]) for row in rows), reverse=True)
+    free = []
+    for length in lengths:
+        places = max(length, 1)
+        fits = [room for room in free if room >= places]
+        free.remove(min(fits)) if fits else None
+        free.append((min(fits) if fits else 200) - places)
+    assert found["best_fit_decreasing"] == pytest.approx(1 - sum(lengths) / (200 * len(free)), abs=1e-6)
+    draw = numpy.random.default_rng(1).choice(lengths, (20000, 64))
+    assert found["random_batches_of_64"] == pytest.approx(1 - draw.mean() / draw.max(1).mean(), abs=0.003)
+
+
+def test_policies_are_compared_and_drawn(dataset, tmp_path):
+    directory, _ = dataset
+    config = harness.write_config(tmp_path / "c.yaml", {
+        "train": {"dataset": directory, "batch": {"policy": "bucket", "size": 8}},
+        "eval": {"dataset": directory, "order": {"shuffle": False}}})
+    picture = tmp_path / "p.svg"
+    found = json.loads(harness.tool("plan", "--json", config, "--plot", picture).stdout)["feeds"]
+    own = [one for one in found["train"]["policies"] if one["own"]]
+    assert len(own) == 1 and own[0]["padding_share"] == found["train"]["padding_share"]
+    # what is compared is what a feed with these settings has
+    fixed = harness.one_feed(tmp_path / "f.yaml", directory, batch={"size": 64})
+    alone = json.loads(harness.tool("plan", "--json", fixed).stdout)["feeds"]["train"]
+    assert found["train"]["policies"][0]["padding_share"] == alone["padding_share"]
+    assert "(this feed)" in harness.tool("plan", config, "--compare").stdout
+    root = xml.etree.ElementTree.parse(picture).getroot()
+    words = " ".join(text.text for text in root.iter("{http://www.w3.org/2000/svg}text"))
+    for word in ("train:", "eval:", "padding", "a full permutation", "best fit of all"):
+        assert word in words
+    ran = harness.tool("plan", config, "--plot", tmp_path / "absent" / "p.svg", check=False)
+    assert ran.returncode == 1 and "cannot be written" in ran.stderr
+
+
+def test_a_window_that_holds_too_little_is_a_warning(dataset, tmp_path):
+    directory, _ = dataset
+    for window, warned in ((1, True), (1000, False)):
+        config = harness.one_feed(tmp_path / "c.yaml", directory, order={"window": window}, batch={"size": 1})
+        found = json.loads(harness.tool("plan", "--json", config).stdout)["feeds"]["train"]
+        assert ("holds too little" in "".join(found["warnings"])) == warned
+        assert ("warning" in harness.tool("plan", config).stdout) == warned
+
+
 def test_losses_are_counted(dataset, tmp_path):
     directory, rows = dataset
     lengths = [len(row["tokens"]) for row in rows]
@@ -116,6 +216,8 @@ def test_wrong_words_and_wrong_files_have_their_exit_codes(dataset, tmp_path):
     config = harness.one_feed(tmp_path / "c.yaml", directory)
     assert harness.tool("plan", check=False).returncode == 2
     assert harness.tool("plan", config, "--world", "0", check=False).returncode == 2
+    assert harness.tool("plan", config, "--nodes", "0", check=False).returncode == 2
+    assert harness.tool("plan", config, "--nodes", "2", "--world", "3", check=False).returncode == 2
     assert harness.tool("plan", config, "--no-such-option", check=False).returncode == 2
     ran = harness.tool("plan", config, "--feed", "none", check=False)
     assert ran.returncode == 1 and "no feed 'none'" in ran.stderr and "train" in ran.stderr

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* plan_padding.h: what an epoch's batches would hold, from lengths alone: real tokens, places,
- * losses. Reads every length of the dataset once. */
+/* plan_walk.h: goes through an epoch's windows as a stream would and adds up what its batches hold:
+ * real tokens, places, shapes, losses. Reads every length of the dataset once, and no token. */
 #pragma once
 
 #include <stdint.h>
 
 #include "base/error.h"
 #include "feed/feed.h"
+#include "tool/plan_reads.h"
+#include "tool/plan_spread.h"
 
 enum { PLAN_SHAPES_MAX = 1024 };
 
@@ -15,21 +17,25 @@ typedef struct PlanShape {
     uint64_t batches;
 } PlanShape;
 
-typedef struct PlanPadding {
+typedef struct PlanSums {
     uint64_t rows, tokens; /* over all batches of the epoch, repeated ones included */
     uint64_t slots;        /* rows x padded length, summed over the batches */
     PlanTally tally;       /* what the length rules did to the dataset's sequences */
-    uint64_t windows;
+    uint64_t windows, units;
+    double seconds;
     /* Shapes of batches, the most frequent first. */
     PlanShape shapes[PLAN_SHAPES_MAX];
     uint32_t shape_count;
     uint64_t other_batches; /* of shapes that found no room there */
-    /* How well the order is mixed. A sequence travels from its place in the dataset to its place in
-     * the epoch, both counted in parts of the whole: a third on average in a full permutation.
-     * Neighbours in a strand come from the same block, or stood side by side in the dataset. */
-    double travel, same_block, side_by_side;
-} PlanPadding;
+} PlanSums;
+
+/* What else looks at what comes by; any of it may be NULL. */
+typedef struct PlanLooks {
+    PlanSpread *spread;
+    PlanReads *reads;
+    uint64_t *lengths; /* [longest piece + 1]: how many pieces have each length; from zero on */
+} PlanLooks;
 
 /* Blocks for small reads; shows a progress bar when it takes long. 0 or the catalog's error. */
-MUST_CHECK int plan_padding_count(const Feed *feed, const PlanEpoch *epoch,
-                                  PlanPadding *ret_padding, Error *error);
+MUST_CHECK int plan_walk(const Feed *feed, const PlanEpoch *epoch, const PlanLooks *looks,
+                         PlanSums *ret_sums, Error *error);

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-#include "tool/plan_padding.h"
+#include "tool/plan_walk.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/progress.h"
 
 /* One walk over an epoch: buffers for a window, and the batch that is being formed. */
 typedef struct Walk {
     const Feed *feed;
     const PlanEpoch *epoch;
+    const PlanLooks *looks;
     uint32_t *lengths, *block_sequences;
     PlanUnit *units;
     uint32_t *firsts; /* of units among the pieces in `units` */
@@ -19,10 +20,7 @@ typedef struct Walk {
     uint64_t batch; /* number within the strand */
     uint32_t rows, longest;
     uint64_t tokens;
-    uint64_t *block_first; /* [blocks + 1]: number of the block's first sequence in the dataset */
-    uint64_t place, last_sequence, last_block; /* within the strand; of the piece before */
-    uint64_t pieces, pairs;
-    PlanPadding sum;
+    PlanSums sum;
 } Walk;
 
 static void walk_deinit(Walk *walk) {
@@ -30,7 +28,6 @@ static void walk_deinit(Walk *walk) {
     free(walk->block_sequences);
     free(walk->units);
     free(walk->firsts);
-    free(walk->block_first);
     plan_scratch_free(&walk->scratch);
 }
 
@@ -41,13 +38,7 @@ static int walk_init(Walk *walk) {
     walk->block_sequences = calloc(feed->window_blocks_max + 1, sizeof *walk->block_sequences);
     walk->units = calloc(feed->window_pieces_max + 1, sizeof *walk->units);
     walk->firsts = calloc(feed->window_pieces_max + 2, sizeof *walk->firsts);
-    walk->block_first = calloc(feed->blocks.count + (size_t)1, sizeof *walk->block_first);
-    if (!walk->lengths || !walk->block_sequences || !walk->units || !walk->firsts ||
-        !walk->block_first)
-        return -ENOMEM;
-    for (uint32_t b = 0; b < feed->blocks.count; b++)
-        walk->block_first[b + 1] = walk->block_first[b] + feed->blocks.sequences[b];
-    return 0;
+    return walk->lengths && walk->block_sequences && walk->units && walk->firsts ? 0 : -ENOMEM;
 }
 
 /* How often the epoch has this batch: 0 where strands were cut to the shortest, more than once
@@ -62,7 +53,7 @@ static uint64_t batch_times(const Walk *walk) {
 }
 
 static void note_shape(Walk *walk, uint32_t rows, uint32_t length, uint64_t times) {
-    PlanPadding *sum = &walk->sum;
+    PlanSums *sum = &walk->sum;
     uint32_t at = 0;
 
     while (at < sum->shape_count &&
@@ -100,36 +91,27 @@ static void end_batch(Walk *walk) {
     walk->tokens = 0;
 }
 
-/* Where a piece came from and where it went. Strands take turns, so the place in the epoch is about
- * the place in the strand times their number. */
-static void note_travel(Walk *walk, const PlanWindow *window, const PlanUnit *piece) {
-    const PlanStrand *strand = &walk->epoch->strands[walk->strand];
-    uint32_t block = strand->blocks[window->block_first + piece->block];
-    uint64_t sequence = walk->block_first[block] + piece->sequence;
-    double all = (double)MAX(walk->feed->catalog->sequences, UINT64_C(1));
-    double to = (double)(walk->place * walk->epoch->strand_count) / all;
-
-    walk->sum.travel += fabs(MIN(to, 1.0) - (double)sequence / all);
-    if (walk->place > 0) {
-        walk->pairs++;
-        walk->sum.same_block += walk->last_block == block;
-        walk->sum.side_by_side += sequence + 1 == walk->last_sequence ||
-                                  sequence == walk->last_sequence + 1;
-    }
-    walk->last_block = block;
-    walk->last_sequence = sequence;
-    walk->place++;
-    walk->pieces++;
-}
-
 /* A unit of pieces first .. last of the window. */
 static void add_unit(Walk *walk, const PlanWindow *window, uint32_t first, uint32_t last) {
     const PlanSpec *spec = &walk->feed->plan;
+    const PlanStrand *strand = &walk->epoch->strands[walk->strand];
+    const PlanLooks *looks = walk->looks;
 
-    for (uint32_t piece = first; piece < last; piece++) {
-        note_travel(walk, window, &walk->units[piece]);
-        walk->longest = MAX(walk->longest, walk->units[piece].length);
-        walk->tokens += walk->units[piece].length;
+    if (looks->reads && walk->rows == 0)
+        plan_reads_batch(looks->reads, walk->strand, walk->batch);
+    for (uint32_t i = first; i < last; i++) {
+        const PlanUnit *piece = &walk->units[i];
+
+        if (looks->spread)
+            plan_spread_piece(looks->spread, strand->blocks[window->block_first + piece->block],
+                              piece->sequence, piece->length,
+                              walk->batch * walk->epoch->strand_count + walk->strand);
+        if (looks->reads)
+            plan_reads_piece(looks->reads, piece->block);
+        if (looks->lengths)
+            looks->lengths[piece->length]++;
+        walk->longest = MAX(walk->longest, piece->length);
+        walk->tokens += piece->length;
     }
     walk->rows += plan_units_are_batches(spec) ? last - first : 1;
     if (plan_units_are_batches(spec) || walk->rows == spec->size)
@@ -154,24 +136,33 @@ static int walk_window(Walk *walk, uint32_t number, Error *error) {
                                walk->firsts);
     if (r < 0)
         return error_set(error, r, "%s: its lengths changed while they were read", catalog->path);
+    if (walk->looks->reads)
+        plan_reads_window(walk->looks->reads, window->block_count);
     for (uint32_t u = 0; u < units; u++) {
         bool is_fixed = walk->feed->plan.policy == PLAN_POLICY_FIXED;
 
-        add_unit(walk, window, is_fixed ? u : walk->firsts[u], is_fixed ? u + 1 : walk->firsts[u + 1]);
+        add_unit(walk, window, is_fixed ? u : walk->firsts[u],
+                 is_fixed ? u + 1 : walk->firsts[u + 1]);
     }
+    if (walk->looks->reads)
+        plan_reads_window_end(walk->looks->reads);
+    walk->sum.units += units;
     return 0;
 }
 
 static int walk_epoch(Walk *walk, Error *error) {
     const PlanEpoch *epoch = walk->epoch;
+    int64_t begun = clock_now_ns();
     Progress progress;
     int r = 0;
 
     progress_start(&progress, "planning", "sequences", walk->feed->catalog->sequences);
     for (uint32_t s = 0; s < epoch->strand_count && r == 0; s++) {
         walk->strand = s;
-        walk->batch = walk->place = 0;
+        walk->batch = 0;
         walk->sum.windows += epoch->strands[s].window_count;
+        if (walk->looks->spread)
+            plan_spread_strand(walk->looks->spread);
         for (uint32_t w = 0; w < epoch->strands[s].window_count && r == 0; w++) {
             r = walk_window(walk, w, error);
             progress_update(&progress, walk->sum.tally.sequences_in);
@@ -180,21 +171,22 @@ static int walk_epoch(Walk *walk, Error *error) {
             end_batch(walk);
     }
     progress_end(&progress, walk->sum.tally.sequences_in);
-    walk->sum.travel /= (double)MAX(walk->pieces, UINT64_C(1));
-    walk->sum.same_block /= (double)MAX(walk->pairs, UINT64_C(1));
-    walk->sum.side_by_side /= (double)MAX(walk->pairs, UINT64_C(1));
+    if (walk->looks->spread)
+        plan_spread_end(walk->looks->spread);
+    walk->sum.seconds = (double)(clock_now_ns() - begun) / 1e9;
     return r;
 }
 
-int plan_padding_count(const Feed *feed, const PlanEpoch *epoch, PlanPadding *ret_padding,
-                       Error *error) {
-    Walk walk = {.feed = feed, .epoch = epoch};
+int plan_walk(const Feed *feed, const PlanEpoch *epoch, const PlanLooks *looks, PlanSums *ret_sums,
+              Error *error) {
+    static const PlanLooks nothing;
+    Walk walk = {.feed = feed, .epoch = epoch, .looks = looks ? looks : &nothing};
     int r = walk_init(&walk);
 
     r = r < 0 ? error_set(error, r, "no memory for a window of feed %s", feed->name)
               : walk_epoch(&walk, error);
     walk_deinit(&walk);
     if (r == 0)
-        *ret_padding = walk.sum;
+        *ret_sums = walk.sum;
     return r;
 }
