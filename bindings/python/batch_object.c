@@ -166,6 +166,15 @@ static PyObject *batch_repeated(PyObject *object, void *unused) {
 static PyObject *batch_cursor(PyObject *object, void *unused) {
     return PyUnicode_FromString(seqfeed_cursor(batch_of(object)));
 }
+/* (sequences, sum of the squares of their lengths): they lie in the slot. */
+static PyObject *batch_ledger(PyObject *object, void *unused) {
+    const Lease *lease = ((BatchObject *)object)->lease;
+    SeqfeedLedger ledger;
+
+    if (lease->released || seqfeed_ledger(&lease->batch, &ledger) < 0)
+        return batch_void();
+    return Py_BuildValue("(IK)", ledger.sequences, (unsigned long long)ledger.squares);
+}
 static PyObject *batch_released(PyObject *object, void *unused) {
     return PyBool_FromLong(((BatchObject *)object)->lease->released);
 }
@@ -182,6 +191,7 @@ static PyGetSetDef batch_fields[] = {{"epoch", batch_epoch, NULL, NULL, NULL},
                                      {"real_tokens", batch_tokens, NULL, NULL, NULL},
                                      {"padded_tokens", batch_padded, NULL, NULL, NULL},
                                      {"repeated", batch_repeated, NULL, NULL, NULL},
+                                     {"_ledger", batch_ledger, NULL, NULL, NULL},
                                      {"cursor", batch_cursor, NULL, NULL, NULL},
                                      {"released", batch_released, NULL, NULL, NULL},
                                      {NULL, NULL, NULL, NULL, NULL}};

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Attaching, iterating, resuming, and what goes wrong."""
 import os
+import pickle
+import queue
 import signal
 import subprocess
 import sys
@@ -62,6 +64,89 @@ def test_set_epoch(start, corpus):
     assert tokens_of(feed) == first
     feed.set_epoch(1)  # it stands there
     assert tokens_of(feed) == second
+
+
+def test_a_loop_that_counts_need_not_meet_the_end(start, corpus):
+    daemon = start(corpus[1], batch={"size": 16})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    for epoch in range(3):
+        seen = [(batch.epoch, batch.index) for _, batch in zip(range(13), feed)]
+        assert seen == [(epoch, index) for index in range(13)]
+    feed.next()  # the end itself
+    assert [batch.index for batch in feed] == list(range(13))
+
+
+def test_an_epoch_has_one_length_wherever_it_begins(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    tokens_of(feed, 6)
+    state = feed.state_dict()
+    assert (len(feed), feed.epoch_length) == (26, 26)
+    feed = seqfeed.attach("train", socket=daemon.socket, resume=state)
+    assert (len(feed), feed.epoch_length) == (20, 26)
+    tokens_of(feed, 3)
+    assert (len(feed), feed.epoch_length) == (20, 26)
+    tokens_of(feed)
+    assert (len(feed), feed.epoch_length) == (26, 26)  # the next one
+    half = seqfeed.attach("train", socket=daemon.socket, resume=state, rank=1, world_size=2)
+    assert (len(half), half.epoch_length) == (10, 13)
+
+
+def test_an_attachment_stays_in_its_process(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8})
+    with pytest.raises(TypeError, match="attach in the other one"):
+        pickle.dumps(seqfeed.attach("train", socket=daemon.socket))
+
+
+def test_two_attachments_and_their_threads(start, corpus):
+    """Each goes its own way, and batches may be let go by any thread."""
+    daemon = start(corpus[1], batch={"size": 8}, ring={"slots": 4})
+    wanted = tokens_of(seqfeed.attach("train", socket=daemon.socket))
+    feeds = [seqfeed.attach("train", socket=daemon.socket) for _ in range(2)]
+    seen, waiting = [[], []], queue.Queue(2)
+
+    def take(number):
+        for batch in feeds[number]:
+            seen[number].append((batch.epoch, batch.index, batch["tokens"].numpy().tobytes()))
+            waiting.put(batch)
+
+    def let_go():
+        while waiting.get() is not None:
+            pass
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(2)]
+    other = threading.Thread(target=let_go)
+    for thread in (*threads, other):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    waiting.put(None)
+    other.join()
+    assert seen == [wanted, wanted]
+
+
+def test_one_thread_at_a_time(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8})
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    os.kill(daemon.pid, signal.SIGSTOP)  # what is published comes, and then nothing
+    waiting = threading.Thread(target=lambda: waits(feed))
+    try:
+        waiting.start()
+        time.sleep(0.5)
+        with pytest.raises(RuntimeError, match="another thread waits on this attachment"):
+            feed.next(timeout=0)
+        with pytest.raises(RuntimeError, match="another thread waits"):
+            feed.close()
+        waiting.join()
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    assert next(feed) is not None
+
+
+def waits(feed):
+    with pytest.raises(TimeoutError):
+        while True:
+            feed.next(timeout=1.5)
 
 
 def test_a_daemon_that_comes_back_is_found(start, corpus, capfd):

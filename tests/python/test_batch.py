@@ -58,6 +58,25 @@ def feed(start, corpus):
         yield feed
 
 
+@pytest.mark.parametrize("batch", [{"size": 16}, {"policy": "tokens", "tokens": 400},
+                                   {"policy": "pack", "size": 2, "length": 100}], ids=lambda batch: str(batch))
+def test_the_ledger_counts(start, corpus, batch):
+    rows, dataset = corpus
+    daemon = start(dataset, batch=batch, length={"empty": "keep"})
+    totals = numpy.zeros(3, int)
+    for each in seqfeed.attach("train", socket=daemon.socket):
+        lengths = each["lengths"].numpy().copy()
+        ledger = each.ledger
+        assert ledger == ((lengths > 0).sum(), lengths.sum(), each["tokens"].numpy().size, (lengths ** 2).sum())
+        assert ledger.targets == numpy.maximum(lengths - 1, 0).sum()
+        totals += [ledger.sequences, ledger.tokens, ledger.squares]
+        each.release()
+        with pytest.raises(ValueError, match="given back"):
+            each.ledger
+    wanted = numpy.array([len(row["tokens"]) for row in rows])
+    assert totals.tolist() == [len(rows), wanted.sum(), (wanted ** 2).sum()]
+
+
 def test_a_batch_is_a_mapping(feed):
     batch = next(feed)
     assert isinstance(batch, collections.abc.Mapping)

@@ -7,9 +7,6 @@ torch = pytest.importorskip("torch", reason="no torch here (python3-torch)")
 pytest.importorskip("accelerate", reason="no accelerate here")
 
 import seqfeed.hf  # noqa: E402  needs the above
-TENSORS = {"input_ids": {"from": "tokens", "dtype": "int64"},
-           "attention_mask": {"mask": "lengths", "dtype": "int64"},
-           "labels": {"from": "label", "dtype": "int64"}}
 
 
 class Model(torch.nn.Module):
@@ -47,7 +44,7 @@ def train(socket, folder, steps, resume=None):
 
 @pytest.mark.slow
 def test_resume_gives_the_next_batch(start, corpus, tmp_path):
-    daemon = start(corpus[1], batch={"size": 8}, tensors=TENSORS)
+    daemon = start(corpus[1], batch={"size": 8}, tensors="hf_classification")
     feed = seqfeed.attach("train", socket=daemon.socket)
     wanted = []
     while len(wanted) < 40:  # 26 batches an epoch, so it goes on into the second

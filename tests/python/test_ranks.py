@@ -25,6 +25,7 @@ def test_the_place_of_a_process(arguments, environment, place):
     ({"rank": 2, "world": 2}, {}, "rank 2 is not one of 2"),
     ({"rank": 0, "world": 2, "local": 3}, {}, "local_world_size 3"),
     ({}, {"RANK": "x", "WORLD_SIZE": "2"}, "RANK='x' is no number"),
+    ({}, {"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK"),
 ])
 def test_places_that_cannot_be(arguments, environment, said):
     with pytest.raises(ValueError, match=said):

@@ -89,6 +89,57 @@ def test_state_goes_on_exactly(start, corpus):
     assert all(torch.equal(one, two) for one, two in zip(rest, everything[7:]))
 
 
+def test_to_evaluate_begins_anew_each_time(start, corpus):
+    daemon = start(corpus[1], batch={"size": 16})
+    loader = seqfeed.torch.Loader("train", socket=daemon.socket, evaluate=True)
+    first = next(iter(loader))
+    for _ in range(3):
+        seen = [(batch.epoch, batch.index, int(batch["tokens"].sum())) for batch in loader]
+        assert [each[:2] for each in seen] == [(0, index) for index in range(13)]
+        assert seen[0][2] == int(first["tokens"].sum())
+
+
+def test_a_batch_knows_its_ledger_on_any_device(start, corpus):
+    daemon = start(corpus[1], batch={"size": 16}, tensors="hf_causal_lm")
+    for batch in seqfeed.torch.Loader("train", socket=daemon.socket):
+        moved = batch.to("meta")
+        assert isinstance(moved, seqfeed.torch.TorchBatch) and moved["labels"].device.type == "meta"
+        for each in (batch, moved):
+            assert each.ledger.tokens == int(batch["attention_mask"].sum()) == each.real_tokens
+            assert each.ledger.targets == int((batch["labels"][:, 1:] != -100).sum())
+            assert each.index == batch.index and each.cursor == batch.cursor
+
+
+IN_WORKERS = """
+import sys, torch, seqfeed.torch
+
+class Wrapped(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(seqfeed.torch.Loader("train", socket=sys.argv[1]))
+
+def batches(**options):
+    return len(list(torch.utils.data.DataLoader(Wrapped(), batch_size=None, **options)))
+
+if __name__ == "__main__":
+    print(batches())  # in this process it may stand in one
+    try:
+        batches(num_workers=1, multiprocessing_context=sys.argv[2])
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_of_a_data_loader_are_refused(start, corpus, tmp_path, method):
+    daemon = start(corpus[1], batch={"size": 16})
+    (tmp_path / "program.py").write_text(IN_WORKERS)
+    ran = subprocess.run([sys.executable, str(tmp_path / "program.py"), str(daemon.socket), method],
+                         capture_output=True, text=True, timeout=90, check=False)
+    assert ran.stdout.startswith("13\n"), ran.stderr
+    assert "iterate over the Loader itself" in ran.stdout, ran
+
+
 TWO_RANKS = """
 import sys, torch, seqfeed, seqfeed.torch
 from torch import distributed

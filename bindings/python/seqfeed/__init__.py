@@ -18,7 +18,7 @@ Importing this needs neither torch nor numpy. seqfeed.torch, seqfeed.hf and seqf
 their own.
 """
 from ._attach import CursorError, Drained, Feed, attach
-from ._batch import Batch, Tensor
+from ._batch import Batch, Ledger, Tensor
 from ._daemon import Daemon, DaemonError
 from ._dataset import Column, Dataset
 from ._pack import PackTotals, pack
@@ -26,4 +26,4 @@ from ._seqfeed import version as __version__
 from ._tokenize import tokenize
 
 __all__ = ["Batch", "Column", "CursorError", "Daemon", "DaemonError", "Dataset", "Drained", "Feed",
-           "PackTotals", "Tensor", "__version__", "attach", "pack", "tokenize"]
+           "Ledger", "PackTotals", "Tensor", "__version__", "attach", "pack", "tokenize"]

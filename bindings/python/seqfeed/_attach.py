@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, Optional, TypeVar
+from typing import Any, Callable, Dict, Iterator, NoReturn, Optional, TypeVar
 
 from . import _ranks, _seqfeed
 from ._batch import Batch, Tensor
@@ -72,6 +72,8 @@ class Feed:
         self._consumed: str = options["cursor"] or self._attachment.start_cursor
         self._seen = 0    # batches of this epoch that were handed out
         self._before = 0  # of these, by attachments before this one
+        self._epoch = 0   # that of the batch that was handed out last
+        self._first = position(self._consumed)[1]  # index at which this epoch began here
 
     def _open(self, timeout: float) -> Any:
         try:
@@ -85,6 +87,9 @@ class Feed:
     # --- batches ---
 
     def __iter__(self) -> Iterator[Batch]:
+        # A loop that counted may have left after the last batch, without having met the end.
+        if self._seen and position(self._consumed)[0] > self._epoch:
+            self.next()
         return self
 
     def __next__(self) -> Batch:
@@ -105,12 +110,13 @@ class Feed:
                 self._again()
         if got.__class__ is Batch:
             self._consumed = got.cursor
+            self._epoch = got.epoch
             self._seen += 1
             return got
         if got == DRAINED:
             raise Drained("the daemon is draining: no batch will follow; state_dict() resumes at "
                           "another daemon")
-        self._seen = self._before = 0
+        self._seen = self._before = self._first = 0
         return None
 
     def _again(self) -> None:
@@ -138,6 +144,11 @@ class Feed:
         """Batches of the current epoch for this rank: what a `for` will have given at its end."""
         return self._before + self._attachment.length()
 
+    @property
+    def epoch_length(self) -> int:
+        """Batches of the whole epoch for one rank of this world, also where it began in the middle."""
+        return self._first // self.world_size + len(self)
+
     # --- where it stands ---
 
     @property
@@ -158,6 +169,7 @@ class Feed:
         self._move(cursor, self._timeout)
         self._consumed = cursor
         self._seen = self._before = 0
+        self._first = position(cursor)[1]
 
     def set_epoch(self, epoch: int) -> None:
         """Begin this epoch, unless the feed stands in it already."""
@@ -174,8 +186,15 @@ class Feed:
         """How many batches can be held at once."""
         return self._attachment.slots
 
-    rank = property(lambda self: self._options["rank"], doc="This process among all.")
-    world_size = property(lambda self: self._options["world"], doc="How many ranks share the epoch.")
+    @property
+    def rank(self) -> int:
+        """This process among all."""
+        return int(self._options["rank"])
+
+    @property
+    def world_size(self) -> int:
+        """How many ranks share the epoch."""
+        return int(self._options["world"])
 
     # --- leaving ---
 
@@ -188,6 +207,9 @@ class Feed:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an attachment stays in its process: attach in the other one")
 
     def __repr__(self) -> str:
         options = self._options

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import collections.abc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _seqfeed
 
 if TYPE_CHECKING:
     import numpy
+
+
+class Ledger(NamedTuple):
+    """What a batch holds, so that no trainer has to count."""
+    sequences: int  # or pieces of them, where they are split; empty rows do not count
+    tokens: int     # real ones
+    places: int     # rows x padded length
+    squares: int    # sum of the squares of the sequences' lengths: what attention costs
+
+    @property
+    def targets(self) -> int:
+        """Tokens that have one before them in their sequence: what the loss of a causal language
+        model is a mean over."""
+        return self.tokens - self.sequences
 
 
 class Tensor(_seqfeed.Tensor):
@@ -52,7 +66,7 @@ class Batch(_seqfeed.Batch, collections.abc.Mapping):
     """One batch: a mapping from names to tensors, in the configuration's order.
 
     epoch, index, cursor (resumes after this batch's round, on any number of ranks), rows,
-    real_tokens, padded_tokens, repeated (stands earlier in this epoch, to complete a round).
+    real_tokens, padded_tokens, repeated (stands earlier in this epoch, to complete a round), ledger.
 
     Its slot returns to the daemon when the batch and all views of it are gone; release() or the end
     of a `with` block return it at once, and raise BufferError while views live."""
@@ -64,6 +78,12 @@ class Batch(_seqfeed.Batch, collections.abc.Mapping):
     __contains__ = _seqfeed.Batch.__contains__
     __hash__ = object.__hash__
     __eq__ = object.__eq__
+
+    @property
+    def ledger(self) -> Ledger:
+        """Sequences, tokens, places and squares of this batch; until it is given back."""
+        sequences, squares = self._ledger
+        return Ledger(sequences, self.real_tokens, self.padded_tokens, squares)
 
     def numpy(self) -> dict[str, numpy.ndarray]:
         """All tensors as read-only numpy arrays."""

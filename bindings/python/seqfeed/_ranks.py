@@ -60,6 +60,9 @@ def place(rank: Optional[int] = None, world: Optional[int] = None, local: Option
     if (rank is None) != (world is None):
         raise ValueError("rank and world_size: give both or neither")
     told = launched(environment)
+    if rank is None and told is None and (_number(environment, "WORLD_SIZE") or 1) > 1:
+        raise ValueError(f"WORLD_SIZE={environment['WORLD_SIZE']} without RANK: which rank is this? Give "
+                         "rank= and world_size=, or attach once torch.distributed is initialised")
     if rank is None or world is None:
         rank, world = (told.rank, told.world) if told else (0, 1)
     if local is None:

@@ -8,29 +8,28 @@
     trainer.train(resume_from_checkpoint=True)
 
 Checkpoints hold the cursor beside the model, so that resuming gives the next batch: none is skipped
-by reading it again, none comes twice. The feed's tensors have the names that the model takes: see
-the presets hf_classification and hf_causal_lm."""
+by reading it again, none comes twice. The feed's tensors have the names that models take with
+`tensors: hf_classification` (input_ids, attention_mask, labels: one for each sequence) or `tensors:
+hf_causal_lm` (labels: the input_ids, -100 on padding; the model shifts them)."""
 from __future__ import annotations
 
 import json
 import pathlib
 from typing import Any, Dict, Iterator, Optional, Union
 
-from ._attach import Feed, position
+from ._attach import Feed
 from .torch import Loader
 
 STATE_NAME = "seqfeed.json"
 
 
 class _Epochs:
-    """The loader as Trainer is to see it: with the length of a whole epoch also where it begins in
-    the middle, because steps are turned into epochs by it; and without set_epoch(), because epochs
-    that are reckoned so are only about right, and the cursor is exact."""
+    """The loader as Trainer is to see it: without set_epoch(), because the epochs that Trainer reckons
+    from its steps are only about right, and the cursor is exact."""
 
     def __init__(self, loader: Loader):
         self.loader = loader
-        done = position(loader.feed.cursor)[1] // loader.feed.world_size
-        self.length = done + len(loader)
+        self.length = len(loader)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.loader)

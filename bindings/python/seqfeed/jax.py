@@ -47,7 +47,8 @@ class Loader:
             yield self._make(batch)
 
     def __len__(self) -> int:
-        return len(self.feed)
+        """Batches of the whole epoch for one process, also where it began in the middle."""
+        return self.feed.epoch_length
 
     @property
     def epoch(self) -> int:

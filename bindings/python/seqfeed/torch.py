@@ -13,7 +13,11 @@ no read-only tensors."""
 from __future__ import annotations
 
 import functools
+import os
+import pathlib
+import platform
 import sys
+import uuid
 import warnings
 from typing import Any, Dict, Iterator, List, Optional, Union
 
@@ -22,7 +26,8 @@ import torch
 
 from . import _seqfeed
 from ._attach import Feed, attach, position
-from ._batch import Batch, Tensor
+from ._batch import Batch, Ledger, Tensor
+from ._ranks import launched
 
 ALIGN = 256
 POOL_MOST = 16  # buffers that are kept for another use
@@ -31,21 +36,31 @@ DTYPES = {"bool": torch.bool, "uint8": torch.uint8, "int32": torch.int32, "int64
           "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
+FIELDS = ("epoch", "index", "cursor", "rows", "real_tokens", "repeated", "ledger")
+
+
 class TorchBatch(Dict[str, torch.Tensor]):
-    """A dictionary of tensors, so that model(**batch) works, which knows where it stands."""
+    """A dictionary of tensors, so that model(**batch) works, which knows where it stands and what it
+    holds: batch.ledger.targets is what the loss of a causal language model is a mean over."""
     epoch: int
     index: int
     cursor: str
     rows: int
     real_tokens: int
     repeated: bool
+    ledger: Ledger
 
     @classmethod
-    def of(cls, batch: Batch, tensors: Dict[str, torch.Tensor]) -> TorchBatch:
+    def of(cls, batch: Union[Batch, TorchBatch], tensors: Dict[str, torch.Tensor]) -> TorchBatch:
         made = cls(tensors)
-        for field in ("epoch", "index", "cursor", "rows", "real_tokens", "repeated"):
+        for field in FIELDS:
             setattr(made, field, getattr(batch, field))
         return made
+
+    def to(self, device: Union[str, torch.device], non_blocking: bool = False) -> TorchBatch:
+        """The same on another device; trainers call it."""
+        return TorchBatch.of(self, {name: tensor.to(device, non_blocking=non_blocking)
+                                    for name, tensor in self.items()})
 
 
 def _shaped(memory: Any, tensor: Tensor, offset: int) -> torch.Tensor:
@@ -171,25 +186,65 @@ def check_plans(feed: Feed) -> None:
             raise ValueError(f"rank {rank} has another plan: {', '.join(differs) or plan}")
 
 
+def _seat(options: Dict[str, Any]) -> Dict[str, Any]:
+    """The options with the place of this process among all, where torch.distributed alone knows it:
+    under Lightning and torch.multiprocessing no launcher has told the environment."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()) or "rank" in options:
+        return options
+    told_by = launched(os.environ)
+    if distributed.get_world_size() in (1, told_by.world if told_by else None):
+        return options
+    machine = (platform.node(), pathlib.Path("/proc/sys/kernel/random/boot_id").read_text())
+    seats: List[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(seats, (machine, uuid.uuid4().hex))
+    local = sum(each == machine for each, _ in seats)
+    told = {"rank": distributed.get_rank(), "world_size": len(seats), "local_world_size": local}
+    if local > 1:
+        told.update(group=f"torch-{seats[0][1]}", members=1)
+    return {**told, **options}
+
+
 class Loader:
     """What a DataLoader is to a training loop: iterate for one epoch, len(), set_epoch(),
-    state_dict(), load_state_dict().
+    state_dict(), load_state_dict(). One thread at a time.
 
-    feed: a name, with the options of attach(), or a Feed. device: tensors are put there; with CUDA
-    from pinned memory on a stream of their own. zero_copy: read-only views on the CPU instead."""
+    feed: a name, with the options of attach(), or a Feed. Rank and world are those of the launcher,
+    else of torch.distributed. device: tensors are put there; with CUDA from pinned memory on a stream
+    of their own. zero_copy: read-only views on the CPU instead. evaluate: every `for` is the whole of
+    epoch 0 from its beginning, wherever the one before was left; for validation.
+
+    Raises what attach() raises; ValueError where ranks have different plans; RuntimeError in a
+    worker of a DataLoader, since there is nothing that workers could do."""
 
     def __init__(self, feed: Union[str, Feed], *,
                  device: Optional[Union[str, torch.device]] = None, zero_copy: bool = False,
-                 **options: Any):
+                 evaluate: bool = False, **options: Any):
         if zero_copy and device is not None and torch.device(device).type != "cpu":
             raise ValueError("zero_copy: views are in memory of the CPU, so no device")
         if isinstance(feed, Feed) and options:
             raise ValueError(f"{next(iter(options))}: options belong to attach(), and it was called")
-        self.feed = feed if isinstance(feed, Feed) else attach(feed, **options)
+        if torch.utils.data.get_worker_info() is not None:
+            raise RuntimeError("this is a worker of a DataLoader: iterate over the Loader itself, in the "
+                               "training process; the daemon does what workers would")
+        self._alone = not isinstance(feed, Feed) and "rank" not in options
+        self.feed = feed if isinstance(feed, Feed) else attach(feed, **_seat(options))
+        self.evaluate = evaluate
         self._copier = None if zero_copy else _Copier(device)
         check_plans(self.feed)
 
+    def _begin(self) -> None:
+        distributed = torch.distributed
+        if (self._alone and self.feed.world_size == 1 and distributed.is_available()
+                and distributed.is_initialized() and distributed.get_world_size() > 1):
+            raise RuntimeError("this Loader was made before torch.distributed was initialised and would "
+                               "give every rank all batches: make it later, or give rank= and world_size=")
+        if self.evaluate and position(self.feed.cursor) != (0, 0):
+            self.feed.seek("sf1;epoch=0")
+
     def __iter__(self) -> Iterator[TorchBatch]:
+        self._begin()
+        iter(self.feed)  # past the end of an epoch that a counting loop did not meet
         while True:
             batch = self.feed.next()
             if batch is None:
@@ -203,7 +258,9 @@ class Loader:
         return TorchBatch.of(batch, {name: view(batch[name]) for name in batch})
 
     def __len__(self) -> int:
-        return len(self.feed)
+        """Batches of the whole epoch for one rank, also where it began in the middle, so that what is
+        reckoned from it (schedules, progress) is the same after a resume."""
+        return self.feed.epoch_length
 
     @property
     def epoch(self) -> int:
