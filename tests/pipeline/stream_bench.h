@@ -14,7 +14,7 @@
 #include "support/check_main.h"
 #include "support/dataset.h"
 
-enum { BENCH_RINGS = 4, BENCH_WORKERS = 2 };
+enum { BENCH_RINGS = 8, BENCH_WORKERS = 2 };
 
 typedef struct Bench {
     char dir[64];
@@ -172,21 +172,22 @@ static inline void bench_release(Bench *bench, uint32_t ring) {
         __atomic_store_n(&bench->rings[ring].ack[m]->released, released, __ATOMIC_RELEASE);
 }
 
-static inline void bench_end(Bench *bench) {
-    char command[128];
+/* The trainers leave and the stream ends; another may be started. */
+static inline void bench_stop(Bench *bench) {
+    PipelineStatus status;
 
-    if (bench->stream) {
-        for (uint32_t r = 0; r < bench->ring_count; r++)
-            for (uint32_t m = 0; m < bench->members; m++)
-                stream_leave(bench->stream, r, m);
-        while (bench_wait_event(bench).kind != PIPELINE_EVENT_CLOSED)
-            ;
-        stream_free(bench->stream);
-        bench_run(bench);
-        PipelineStatus status;
-        pipeline_status(bench->pipeline, &status);
-        ck_assert_uint_eq(status.memory_reserved, 0);
-    }
+    if (!bench->stream)
+        return;
+    for (uint32_t r = 0; r < bench->ring_count; r++)
+        for (uint32_t m = 0; m < bench->members; m++)
+            stream_leave(bench->stream, r, m);
+    while (bench_wait_event(bench).kind != PIPELINE_EVENT_CLOSED)
+        ;
+    stream_free(bench->stream);
+    bench->stream = NULL;
+    bench_run(bench);
+    pipeline_status(bench->pipeline, &status);
+    ck_assert_uint_eq(status.memory_reserved, 0);
     for (uint32_t r = 0; r < bench->ring_count; r++) {
         if (bench->rings[r].data)
             munmap(bench->rings[r].data, bench->rings[r].header->ring_bytes);
@@ -194,6 +195,13 @@ static inline void bench_end(Bench *bench) {
             if (bench->rings[r].ack[m])
                 munmap(bench->rings[r].ack[m], SEQFEED_PAGE);
     }
+    memset(bench->rings, 0, sizeof bench->rings);
+}
+
+static inline void bench_end(Bench *bench) {
+    char command[128];
+
+    bench_stop(bench);
     pipeline_free(bench->pipeline);
     feed_unref(bench->feed);
     settings_free(bench->settings);
