@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Is the package here at all, and does it need what it should not?"""
+import ast
 import os
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from conftest import HAS_PACKAGE, PACKAGE
 
 needs_package = pytest.mark.skipif(
     not HAS_PACKAGE, reason="the Python package was not built (python3-dev, and no sanitizer)")
+
+
+# What every class has, or shows in some versions of Python only.
+HIDDEN = {"__new__", "__doc__", "__module__", "__buffer__", "__release_buffer__", "__annotations__"}
 
 
 @needs_package
@@ -21,9 +26,36 @@ def test_the_import_needs_neither_torch_nor_numpy():
     assert ran.stdout.count(".") == 2
 
 
+def members(tree):
+    """Names of a class's body in a stub."""
+    for each in tree.body:
+        if isinstance(each, ast.FunctionDef):
+            yield each.name
+        elif isinstance(each, ast.AnnAssign):
+            yield each.target.id
+
+
+@needs_package
+def test_the_stub_tells_of_the_extension_what_it_has():
+    from seqfeed import _seqfeed
+    stub = ast.parse((PACKAGE / "seqfeed" / "_seqfeed.pyi").read_text())
+    told = {each.name: each for each in stub.body if isinstance(each, (ast.ClassDef, ast.FunctionDef))}
+    assert set(told) | {"version"} == {name for name in vars(_seqfeed) if not name.startswith("__")}
+    for name, tree in told.items():
+        if isinstance(tree, ast.ClassDef):
+            has = {member for member in vars(getattr(_seqfeed, name)) if member not in HIDDEN}
+            # Before Python 3.12 a type that has buffers does not show it.
+            assert {member for member in members(tree) if member not in HIDDEN} == has, name
+
+
 @needs_package
 def test_what_is_public_has_words():
     import seqfeed
     for name in seqfeed.__all__:
-        if name != "__version__":
-            assert getattr(seqfeed, name).__doc__, name
+        if name == "__version__":
+            continue
+        each = getattr(seqfeed, name)
+        assert each.__doc__, name
+        for member, value in vars(each).items() if isinstance(each, type) else ():
+            if not member.startswith("_") and (callable(value) or isinstance(value, property)):
+                assert value.__doc__, f"{name}.{member}"

@@ -62,7 +62,10 @@ class Feed:
 
     A `for` ends with the epoch and the next `for` is the next epoch; after a `break` the next `for`
     goes on. len() is the number of batches of the current epoch. A daemon that dies and comes back is
-    attached to again, at exactly the next batch. Close it, use it in `with`, or let it go."""
+    attached to again, at exactly the next batch. Close it, use it in `with`, or let it go.
+
+    One thread at a time: a second one gets a RuntimeError. A forked child gets a ChildProcessError and
+    attaches for itself; the parent is not disturbed. Batches may be used and let go by any thread."""
 
     def __init__(self, options: Dict[str, Any], timeout: float):
         self._options = options
@@ -75,7 +78,7 @@ class Feed:
         self._epoch = 0   # that of the batch that was handed out last
         self._first = position(self._consumed)[1]  # index at which this epoch began here
 
-    def _open(self, timeout: float) -> Any:
+    def _open(self, timeout: float) -> _seqfeed.Attachment:
         try:
             return _interruptible(lambda: _seqfeed.attach(
                 batch_class=Batch, tensor_class=Tensor, timeout=timeout, **self._options))
@@ -100,7 +103,9 @@ class Feed:
 
     def next(self, timeout: Optional[float] = None) -> Optional[Batch]:
         """The next batch, or None once at the end of each epoch. Waits for ever, or `timeout` seconds
-        and raises TimeoutError. BufferError: this process holds all batches there are."""
+        and raises TimeoutError. BufferError, at once: this process holds all batches there are, or the
+        oldest. Drained: none will follow. ConnectionRefusedError: the daemon is gone and none came back.
+        OSError: the stream failed, as over damaged data; the sentence names file and block."""
         wait = -1.0 if timeout is None else max(0.0, timeout)
         while True:
             try:
@@ -161,11 +166,13 @@ class Feed:
         return {"feed": self._options["feed"], "cursor": self._consumed}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Go on after the batch that was the last one when `state` was taken."""
+        """Go on after the batch that was the last one when `state` was taken. Raises what attach()
+        raises; every process of the group does the same."""
         self.seek(state["cursor"])
 
     def seek(self, cursor: str) -> None:
-        """Go on at a cursor. Every process of the group does the same."""
+        """Go on at a cursor: of a batch, or "sf1;epoch=E" for the start of an epoch. Every process of
+        the group does the same. Raises what attach() raises, and the feed is closed then."""
         self._move(cursor, self._timeout)
         self._consumed = cursor
         self._seen = self._before = 0
@@ -246,8 +253,12 @@ def attach(feed: str, *, socket: Optional[os.PathLike[str] | str] = None, rank: 
     group, members: `members` processes of one group read the same batches, one copy in memory.
     join: "start", or "next" for the running stream of this group at its next batch.
     resume: a cursor or a state_dict() to go on from.  seed: instead of the feed's own.
-    timeout: seconds for the attach, waiting for the other seats included; TimeoutError names who is
-    missing. The same for coming back to a daemon that was started again."""
+    timeout: seconds for the attach, waiting for the other seats included, and for coming back to a
+    daemon that was started again. Waiting gives the interpreter's lock away and answers Ctrl-C.
+
+    Raises ValueError (options that make no sense), CursorError (a cursor of another plan),
+    TimeoutError (names who is missing), ConnectionRefusedError (no daemon), PermissionError
+    or OSError (the daemon's refusal, in its words). Any thread may attach, as often as it likes."""
     if join not in ("start", "next"):
         raise ValueError(f"join={join!r}: 'start' or 'next'")
     if join == "next" and resume is not None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import collections.abc
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from . import _seqfeed
 
 if TYPE_CHECKING:
     import numpy
+    import numpy.typing
+
+    Array: TypeAlias = numpy.typing.NDArray[Any]
+    Tensors = collections.abc.Mapping[str, "Tensor"]
+else:
+    Tensors = collections.abc.Mapping
 
 
 class Ledger(NamedTuple):
@@ -29,12 +35,18 @@ class Tensor(_seqfeed.Tensor):
     """A read-only view of one tensor of a batch.
 
     It has the buffer protocol and DLPack, so numpy.asarray(), memoryview() and from_dlpack() of any
-    library take it without a copy. name, dtype (a word), shape, strides (elements), nbytes; of masks
-    polarity ("keep", "masked", "additive") and fill; side of the padding; ignore of labels."""
+    library take it without a copy. name; dtype: bool, uint8, int32, int64, float16, bfloat16 or float32;
+    shape, strides (elements), nbytes, contiguous; of masks polarity ("keep", "masked", "additive") and
+    fill; side of the padding; ignore of labels.
+
+    Every view keeps the batch's slot, outlives the batch object, and never changes while it lives. Any
+    thread may read it and let it go. ValueError once the batch was given back; BufferError for who wants
+    to write."""
     __slots__ = ()
 
-    def numpy(self) -> numpy.ndarray:
-        """The tensor as a read-only numpy array that shares the memory; bfloat16 needs ml_dtypes."""
+    def numpy(self) -> Array:
+        """The tensor as a read-only numpy array of its shape and dtype that shares the memory. TypeError:
+        it is bfloat16 and there is no ml_dtypes."""
         import numpy
         array = numpy.asarray(memoryview(self))
         if self.dtype != "bfloat16":
@@ -46,7 +58,7 @@ class Tensor(_seqfeed.Tensor):
                             "take the bits with numpy.asarray()") from None
         return array.view(ml_dtypes.bfloat16)
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> numpy.ndarray:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
         # Asked when the buffer is refused: a batch that was given back must not look like an object.
         array = self.numpy()
         return array if dtype is None and not copy else array.astype(dtype or array.dtype)
@@ -62,14 +74,15 @@ class Tensor(_seqfeed.Tensor):
         return f"<seqfeed.Tensor {self.name}: {self.dtype} {list(self.shape)}>"
 
 
-class Batch(_seqfeed.Batch, collections.abc.Mapping):
+class Batch(_seqfeed.Batch, Tensors):
     """One batch: a mapping from names to tensors, in the configuration's order.
 
     epoch, index, cursor (resumes after this batch's round, on any number of ranks), rows,
     real_tokens, padded_tokens, repeated (stands earlier in this epoch, to complete a round), ledger.
 
     Its slot returns to the daemon when the batch and all views of it are gone; release() or the end
-    of a `with` block return it at once, and raise BufferError while views live."""
+    of a `with` block return it at once, and raise BufferError while views live. After that its tensors
+    and ledger raise ValueError; the other fields stay. Any thread. KeyError: no tensor of that name."""
     __slots__ = ()
 
     __getitem__ = _seqfeed.Batch.__getitem__
@@ -85,7 +98,7 @@ class Batch(_seqfeed.Batch, collections.abc.Mapping):
         sequences, squares = self._ledger
         return Ledger(sequences, self.real_tokens, self.padded_tokens, squares)
 
-    def numpy(self) -> dict[str, numpy.ndarray]:
+    def numpy(self) -> dict[str, Array]:
         """All tensors as read-only numpy arrays."""
         return {name: self[name].numpy() for name in self}
 

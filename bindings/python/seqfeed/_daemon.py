@@ -76,7 +76,8 @@ class Daemon:
                 ...
 
     config: a path, or what would stand in the file. It ends with the `with` block, with stop(), when
-    the object is let go, and when this process dies in whatever way."""
+    the object is let go, and when this process dies in whatever way. A forked child does not end it.
+    DaemonError: it did not start, in its words."""
 
     def __init__(self, config: Union[str, os.PathLike[str], Mapping[str, Any]]):
         folder = tempfile.mkdtemp(prefix="seqfeed-py-")

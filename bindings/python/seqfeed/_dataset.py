@@ -22,10 +22,12 @@ class Column(NamedTuple):
 
 class Dataset:
     """A packed dataset: dataset[n] is a dictionary of the n-th sequence's columns, in the order in
-    which they were packed. Values are numpy arrays where numpy is, else memoryviews; one value per
-    sequence comes as a number. bf16 comes as its bits (uint16) unless ml_dtypes is there.
+    which they were packed. Values are read-only numpy arrays where numpy is, [length] or, of columns
+    wider than 1, [length, width], else memoryviews of bytes that are the caller's; one value per sequence
+    comes as a number. u24 comes as uint32, bf16 as its bits (uint16) unless ml_dtypes is there.
 
-    One thread at a time; every thread may open its own."""
+    One thread at a time; every thread may open its own. FileNotFoundError, OSError or ValueError: it is
+    no dataset, or damaged; the sentence names file and block. IndexError: there is no such sequence."""
 
     def __init__(self, path: Union[str, os.PathLike[str]]):
         self._inner = _seqfeed.Dataset(os.fspath(path))
@@ -44,7 +46,7 @@ class Dataset:
     @overload
     def __getitem__(self, index: slice) -> List[Dict[str, Any]]: ...
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Union[int, slice]) -> Union[Dict[str, Any], List[Dict[str, Any]]]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = index + len(self) if index < 0 else index
@@ -67,7 +69,8 @@ def _values(column: Column, data: bytes) -> Any:
     try:
         import numpy
     except ImportError:
-        view = memoryview(data).cast(letter) if letter != "e" else memoryview(data).cast("H")
+        code: Any = letter if letter != "e" else "H"
+        view = memoryview(data).cast(code)
         return view[0] if single else view
     array = numpy.frombuffer(data, word)
     if column.type == "bf16":

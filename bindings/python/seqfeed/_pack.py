@@ -34,8 +34,8 @@ class _Column(NamedTuple):
 
 # --- rows ----------------------------------------------------------------------------------------
 
-def _rows(data: Any) -> Iterable[Any]:
-    """The rows of whatever was given; re-iterable where the data is."""
+def _rows(data: Any) -> Any:
+    """The rows of whatever was given, to iterate over; again where the data can be."""
     if isinstance(data, Mapping):
         return _Table(data)
     if hasattr(data, "with_format") and hasattr(data, "features"):
@@ -183,8 +183,8 @@ def _narrowest(rows: Iterable[Any], source: Any, progress: Progress) -> str:
 
 
 def _label_names(data: Any, column: _Column) -> Optional[List[str]]:
-    feature = getattr(data, "features", {})
-    feature = feature.get(column.source) if isinstance(feature, Mapping) else None
+    features = getattr(data, "features", {})
+    feature: Any = features.get(column.source) if isinstance(features, Mapping) else None
     return list(feature.names) if getattr(feature, "names", None) else None
 
 
@@ -204,7 +204,11 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
     token_type: u8 u16 u24 u32 i32 i64 f16 bf16 f32, or auto: by a first pass over data that can be
     read twice, else u32; floats stay floats.
     Numbers become per-sequence columns, lists as long as the tokens per-token columns, others ragged
-    ones, as the first 256 rows have it; what does not fit later is an error that names its row."""
+    ones, as the first 256 rows have it; what does not fit later is an error that names its row.
+
+    jobs: threads that compress; the files are the same for any number. Nothing of `data` is kept.
+    Raises ValueError, TypeError or KeyError for rows that do not fit, FileExistsError or OSError for
+    `out`; nothing is left there then."""
     rows = _rows(data)
     once = iter(rows) is rows
     stream = iter(rows)
@@ -219,7 +223,7 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
         schema[0] = schema[0]._replace(type=word)
     if jobs is None:
         jobs = len(os.sched_getaffinity(0))
-    writer = _seqfeed.Writer(os.fspath(out), [tuple(column[1:]) for column in schema], pad_id, level,
+    writer = _seqfeed.Writer(os.fspath(out), [(column.name, column.kind, column.type, column.width) for column in schema], pad_id, level,
                              block, shard, jobs, force)
     try:
         names = labels or next(filter(None, (_label_names(data, column) for column in schema)), None)

@@ -66,7 +66,8 @@ def tokenize(inputs: Union[str, Sequence[str]], *, tokenizer: Any,
     inputs: paths or patterns. tokenizer: "bytes", a name for transformers.AutoTokenizer, a tokenizer
     of transformers or tokenizers, or a function from text to ids. by: line, paragraph or file; empty
     pieces are left out. label="file": the number of the file as label, and its name beside it.
-    Everything else goes to pack()."""
+    Everything else goes to pack(), whose errors come from here too; FileNotFoundError: a pattern that
+    matches nothing."""
     if by not in ("line", "paragraph", "file"):
         raise ValueError(f"by={by!r}: line, paragraph or file")
     if label not in (None, "file"):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from typing import Any, Dict, Iterator, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Union
 
 from ._attach import Feed
 from .torch import Loader
@@ -38,7 +38,21 @@ class _Epochs:
         return self.length
 
 
-class TrainerMixin:
+if TYPE_CHECKING:
+    class _Trainer:
+        """What of transformers.Trainer is met here."""
+        args: Any
+        state: Any
+        def __init__(self, *arguments: Any, **options: Any) -> None: ...
+        def get_train_dataloader(self) -> Any: ...
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, *_: Any, **options: Any) -> Any: ...
+        def _save_checkpoint(self, model: Any, trial: Any, *_: Any, **options: Any) -> Any: ...
+        def _get_output_dir(self, trial: Any) -> str: ...
+else:
+    _Trainer = object
+
+
+class TrainerMixin(_Trainer):
     """Before Trainer among the bases. train_feed: a name, a Feed or a Loader; feed_options: of
     attach()."""
 
@@ -56,7 +70,8 @@ class TrainerMixin:
         if self._feed is None:
             return super().get_train_dataloader()
         if self._feed_loader is None:
-            options = {} if isinstance(self._feed, Feed) else {
+            assert not isinstance(self._feed, Loader)
+            options: Dict[str, Any] = {} if isinstance(self._feed, Feed) else {
                 "rank": self.args.process_index, "world_size": self.args.world_size,
                 **self._feed_options}
             if isinstance(self._feed, str) and self._feed_state:

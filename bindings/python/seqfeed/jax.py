@@ -39,8 +39,8 @@ class Loader:
         batch.release()
         if self.sharding is None:
             return {name: jax.device_put(array) for name, array in arrays.items()}
-        return {name: jax.make_array_from_process_local_data(self.sharding, array)
-                for name, array in arrays.items()}
+        make: Any = jax.make_array_from_process_local_data
+        return {name: make(self.sharding, array) for name, array in arrays.items()}
 
     def __iter__(self) -> Iterator[Dict[str, jax.Array]]:
         for batch in self.feed:

@@ -130,7 +130,9 @@ class _Copier:
         cuda = torch.cuda.is_available()
         self.pool = _Pool(cuda)
         on_cuda = cuda and self.device is not None and self.device.type == "cuda"
-        self.stream = torch.cuda.Stream(self.device) if on_cuda else None
+        stream: Any = torch.cuda.Stream
+        self.stream = stream(self.device) if on_cuda else None
+        self.new_event: Any = torch.cuda.Event
         self.flying: List[Any] = []  # (event, memory): copies that the device may still be reading
 
     def copy(self, batch: Batch) -> TorchBatch:
@@ -160,7 +162,7 @@ class _Copier:
         """One copy of the whole batch on a side stream; the current stream waits for it."""
         with torch.cuda.stream(self.stream):
             there = torch.from_numpy(memory)[:size].to(self.device, non_blocking=True)
-            event = torch.cuda.Event()
+            event = self.new_event()
             event.record(self.stream)
         self.flying.append((event, memory))
         current = torch.cuda.current_stream(self.device)
