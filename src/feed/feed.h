@@ -21,8 +21,9 @@ enum {
     FEED_REASON = 256,
     FEED_READS_IN_FLIGHT = 16, /* reads that fetch may have under way for one stream */
     FEED_WINDOWS_DECODED = 2,  /* of a strand: the one that batches come from, and the next */
-    FEED_WINDOWS_PLANNED = 1   /* and more of which there is the plan, so that decoding never waits
+    FEED_WINDOWS_PLANNED = 1,  /* and more of which there is the plan, so that decoding never waits
                                   for one */
+    FEED_PLANNERS = 4          /* windows of one stream that are planned at a time */
 };
 
 /* A counted epoch that is shared by whoever uses it. */
@@ -125,6 +126,9 @@ typedef struct FeedMemory {
     uint64_t rings, windows, buffers, inputs, total; /* bytes */
 } FeedMemory;
 FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands);
+/* How many windows of such a stream are planned at a time: FEED_PLANNERS, or fewer where there are
+ * not as many threads or windows. */
+uint32_t feed_planners(const Feed *feed, uint32_t served_strands);
 
 /* Cursors (docs/formats/plan.md). The text has at most 512 bytes and no spaces. */
 void feed_cursor_format(const Feed *feed, uint64_t seed, uint64_t epoch, uint64_t index,

@@ -125,28 +125,50 @@ int feed_bound_windows(Feed *feed) {
     return 0;
 }
 
-/* Lengths as they are read and as numbers, units, and notes about blocks. */
+/* The most bytes that one length takes in the index. */
+static uint32_t widest_lengths(const Feed *feed) {
+    uint32_t widest = 1;
+
+    for (uint32_t b = 0; b < feed->blocks.count; b++)
+        widest = MAX(widest, (uint32_t)feed->catalog->blocks[b].lengths_width);
+    return widest;
+}
+
+/* What an open window keeps: lengths as the index has them, units, where they begin, and notes
+ * about blocks. */
 static uint64_t window_planner_bytes(const Feed *feed) {
     uint64_t block_bytes = WINDOW_BLOCK_BYTES +
                            (2 * feed->catalog->column_count + 1) * (uint64_t)sizeof(void *);
+    uint64_t firsts = 0;
 
-    uint64_t firsts = feed->plan.policy == PLAN_POLICY_FIXED
-                          ? 0
-                          : (feed->window_pieces_max + 1) * sizeof(uint32_t);
-
-    return feed->window_sequences_max * 2 * sizeof(uint32_t) +
+    if (plan_units_are_batches(&feed->plan))
+        firsts = (feed->window_batches_max + 1) * sizeof(uint32_t);
+    else if (feed->plan.policy == PLAN_POLICY_PACK)
+        firsts = (feed->window_pieces_max + 1) * sizeof(uint32_t);
+    return feed->window_sequences_max * widest_lengths(feed) +
            feed->window_pieces_max * sizeof(PlanUnit) + firsts +
            feed->window_blocks_max * block_bytes;
 }
 
-/* What threads hold for the time in which they plan or count a window. */
-static uint64_t scratch_bytes(const Feed *feed) {
-    uint64_t planning = plan_scratch_bytes(&feed->plan, feed->window_pieces_max);
+uint32_t feed_planners(const Feed *feed, uint32_t served_strands) {
+    uint64_t windows = (uint64_t)served_strands * (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED);
+    uint32_t threads = MAX(feed->threads, 1u);
 
-    if (feed->plan.policy == PLAN_POLICY_FIXED)
-        return 0;
-    return feed_count_threads(feed) *
-           (planning + feed->window_sequences_max * (uint64_t)sizeof(uint32_t));
+    threads = MIN(threads, (uint32_t)FEED_PLANNERS);
+    return (uint32_t)MIN(windows, (uint64_t)threads);
+}
+
+/* What planning or counting one window takes for the time being: its lengths as numbers, and what
+ * the policy needs. */
+static uint64_t room_bytes(const Feed *feed) {
+    return (feed->window_sequences_max + feed->window_blocks_max) * sizeof(uint32_t) +
+           plan_scratch_bytes(&feed->plan, feed->window_pieces_max);
+}
+
+static uint64_t scratch_bytes(const Feed *feed, uint32_t served_strands) {
+    uint64_t counting = feed->plan.policy == PLAN_POLICY_FIXED ? 0 : feed_count_threads(feed);
+
+    return (counting + feed_planners(feed, served_strands)) * room_bytes(feed);
 }
 
 /* A counted epoch: its block numbers, and its windows with their sums. */
@@ -168,7 +190,7 @@ FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands
                    (FEED_WINDOWS_DECODED * feed->window_bytes_max +
                     (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED) * window_planner_bytes(feed)),
         .buffers = FEED_READS_IN_FLIGHT * read_bytes + 2 * epoch_bytes(feed) +
-                   scratch_bytes(feed),
+                   scratch_bytes(feed, served_strands),
     };
 
     if (feed->on_device)

@@ -40,32 +40,33 @@ static int window_unpack(Window *window, uint32_t *lengths, uint32_t *block_sequ
     return 0;
 }
 
-static int window_make_units(Window *window, PipelineWorker *worker, Error *error) {
+static int window_make_units(Window *window, Error *error) {
     const Stream *stream = window->stream;
     const PlanWindow *plan =
         &window->epoch->plan->strands[window->strand->number].windows[window->number];
     size_t need = plan->sequences + window->block_count;
+    PlanRoom *room = window->room;
     uint64_t pieces = window->unit_count;
     uint32_t *block_sequences;
     PlanTally tally;
     int r;
 
-    worker->lengths = scratch(worker->lengths, &worker->lengths_capacity, need, sizeof(uint32_t));
-    if (!worker->lengths)
+    room->lengths = scratch(room->lengths, &room->capacity, need, sizeof(uint32_t));
+    if (!room->lengths)
         return error_set(error, -ENOMEM, "no memory to plan a window of %zu sequences", need);
-    block_sequences = worker->lengths + plan->sequences;
-    r = window_unpack(window, worker->lengths, block_sequences, error);
+    block_sequences = room->lengths + plan->sequences;
+    r = window_unpack(window, room->lengths, block_sequences, error);
     if (r < 0)
         return r;
     if (!window->is_fixed) {
-        plan_count_pieces(&stream->plan, worker->lengths, plan->sequences, &tally);
+        plan_count_pieces(&stream->plan, room->lengths, plan->sequences, &tally);
         pieces = tally.pieces;
     }
     r = pieces <= UINT32_MAX ? window_make_units_room(window, pieces) : -EBADMSG;
     if (r == 0)
         r = plan_window_units_make(&stream->plan, window->epoch->plan, window->strand->number,
-                                   window->number, worker->lengths, block_sequences, pieces,
-                                   &worker->scratch, window->units, window->firsts);
+                                   window->number, room->lengths, block_sequences, pieces,
+                                   &room->scratch, window->units, window->firsts);
     if (r == -ENOMEM)
         return error_set(error, r, "no memory to plan a window of %zu sequences", need);
     if (r < 0)
@@ -81,7 +82,7 @@ void window_plan_run(Task *task, void *context) {
     Stream *stream = window->stream;
     Error error;
 
-    if (window_make_units(window, context, &error) < 0) {
+    if (window_make_units(window, &error) < 0) {
         stream_fail(stream, &error);
     } else {
         window->blocks_needed = strand_mark_needed(stream, window);

@@ -146,9 +146,7 @@ void pipeline_free(Pipeline *pipeline) {
     block_cache_free(pipeline->cache);
     for (uint32_t i = 0; pipeline->workers && i < pipeline->options.workers; i++) {
         block_decoder_free(pipeline->workers[i].decoder);
-        free(pipeline->workers[i].lengths);
         free(pipeline->workers[i].rows);
-        plan_scratch_free(&pipeline->workers[i].scratch);
     }
     free(pipeline->workers);
     file_close(&pipeline->event_fd);

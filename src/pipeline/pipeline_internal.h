@@ -15,11 +15,8 @@ typedef struct PipelineWorker {
     Worker worker;
     Pipeline *pipeline;
     BlockDecoder *decoder;
-    uint32_t *lengths; /* scratch */
-    size_t lengths_capacity;
     FillRow *rows; /* scratch */
     size_t rows_capacity;
-    PlanScratch scratch;
     uint64_t steps_seen; /* by pipeline_is_alive() */
 } PipelineWorker;
 

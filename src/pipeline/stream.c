@@ -340,6 +340,8 @@ static int stream_init(Stream *stream, const StreamRequest *request) {
     stream->strand_count = stream->plan.strands;
     stream->windows_limit = (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED) *
                             strands_served(request->feed, request->world, request->ring_count);
+    stream->room_count = feed_planners(request->feed, strands_served(request->feed, request->world,
+                                                                     request->ring_count));
     stream->make.run = stream_make_run;
     stream->step.run = stream_step_run;
     stream->rings = calloc(request->ring_count, sizeof *stream->rings);
@@ -432,6 +434,11 @@ static void free_windows(Stream *stream) {
         window_free(window);
     }
     stream->free_windows = NULL;
+    for (uint32_t i = 0; i < stream->room_count; i++) {
+        free(stream->rooms[i].lengths);
+        plan_scratch_free(&stream->rooms[i].scratch);
+        stream->rooms[i] = (PlanRoom){0};
+    }
     for (uint32_t i = 0; i < stream->free_block_count; i++)
         memory_unmap(stream->free_blocks[i], stream->feed->block_buffer_bytes);
     stream->free_block_count = 0;

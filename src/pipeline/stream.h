@@ -147,6 +147,8 @@ struct Stream {
     uint32_t strand_count;
     uint32_t windows_limit; /* that memory is reserved for */
     Window *free_windows;
+    PlanRoom rooms[FEED_PLANNERS];
+    uint32_t room_count;
     StreamEpoch *newest_epoch;
     bool counting;
     _Atomic bool count_done;

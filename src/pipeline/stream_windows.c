@@ -262,15 +262,32 @@ static uint32_t paced_decodes(const Window *before, const Window *window) {
     return (uint32_t)divide_up((uint64_t)window->blocks_needed * MIN(claimed, total), total);
 }
 
+static PlanRoom *free_room(Stream *stream) {
+    for (uint32_t i = 0; i < stream->room_count; i++)
+        if (!stream->rooms[i].lent)
+            return &stream->rooms[i];
+    return NULL;
+}
+
+/* Have the window planned once its lengths are here. Without a free room it waits until another
+ * has been planned, which wakes the stream. */
+static void issue_plan(Stream *stream, Window *window, bool urgent, Pushed *pushed) {
+    if (window->plan_issued || atomic_load(&window->lengths_left) > 0)
+        return;
+    window->room = free_room(stream);
+    if (!window->room)
+        return;
+    window->room->lent = true;
+    window->plan_issued = true;
+    stream_push(stream, &window->plan, urgent, pushed);
+}
+
 /* True: the window has become ready here and now, its last blocks came from the cache. Nothing of
  * it is under way then that would wake the stream once more. */
 static bool advance_window(Stream *stream, Window *window, const Window *before, Pushed *pushed) {
     uint32_t paced, in_flight, workers = stream->pipeline->options.workers;
 
-    if (!window->plan_issued && atomic_load(&window->lengths_left) == 0) {
-        window->plan_issued = true;
-        stream_push(stream, &window->plan, true, pushed);
-    }
+    issue_plan(stream, window, true, pushed);
     if (!window_is_planned(window) || window_is_ready(window))
         return false;
     read_blocks(stream, window);
@@ -287,10 +304,14 @@ static bool advance_window(Stream *stream, Window *window, const Window *before,
 bool stream_advance_windows(Stream *stream, Pushed *pushed) {
     bool ready = false;
 
-    /* All buffers first: no later event would tell a window that one behind it has freed some. */
+    /* All buffers and rooms first: no later event would tell a window that one behind it has freed
+     * some. */
     for (uint32_t s = 0; s < stream->strand_count; s++)
-        for (Window *window = stream->strands[s].first; window; window = window->next)
+        for (Window *window = stream->strands[s].first; window; window = window->next) {
+            if (window_is_planned(window))
+                window_give_room(window);
             recycle_read_buffers(stream, window);
+        }
     for (uint32_t s = 0; s < stream->strand_count; s++)
         if (stream->strands[s].first)
             ready |= advance_window(stream, stream->strands[s].first, NULL, pushed);
@@ -300,10 +321,7 @@ bool stream_advance_windows(Stream *stream, Pushed *pushed) {
             continue;
         ready |= advance_window(stream, before->next, before, pushed);
         for (Window *window = before->next->next; window; window = window->next)
-            if (!window->plan_issued && atomic_load(&window->lengths_left) == 0) {
-                window->plan_issued = true;
-                stream_push(stream, &window->plan, false, pushed);
-            }
+            issue_plan(stream, window, false, pushed);
     }
     return ready;
 }

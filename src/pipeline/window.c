@@ -186,6 +186,12 @@ uint32_t window_sequence_length(const Window *window, const PlanUnit *piece) {
     return width == 1 ? *at : width == 2 ? bytes_get_u16(at) : bytes_get_u32(at);
 }
 
+void window_give_room(Window *window) {
+    if (window->room)
+        window->room->lent = false;
+    window->room = NULL;
+}
+
 bool window_is_planned(const Window *window) {
     return atomic_load_explicit(&((Window *)window)->planned, memory_order_acquire);
 }
@@ -219,6 +225,7 @@ void window_close(Window *window) {
     Strand *strand = window->strand;
     Window **link = &strand->first, *before = NULL;
 
+    window_give_room(window);
     for (uint32_t i = 0; i < window->block_count; i++) {
         WindowBlock *block = &window->blocks[i];
         if (block->cached)

@@ -51,6 +51,14 @@ typedef struct WindowBlock {
     size_t raw_size;
 } WindowBlock;
 
+/* What planning a window takes; of the stream, lent to one window after another. */
+typedef struct PlanRoom {
+    uint32_t *lengths; /* of the window's sequences, then how many each block has */
+    size_t capacity;
+    PlanScratch scratch;
+    bool lent;
+} PlanRoom;
+
 struct Window {
     Stream *stream;
     Strand *strand;
@@ -74,6 +82,7 @@ struct Window {
     size_t packed_capacity;
     _Atomic uint32_t lengths_left; /* reads under way */
     bool plan_issued;
+    PlanRoom *room; /* while it is being planned */
     _Atomic bool planned;
     Task plan;
 
@@ -108,6 +117,9 @@ uint32_t window_sequence_length(const Window *window, const PlanUnit *piece);
 /* Room for the pieces of a window, where only its lengths tell how many they are, and what the
  * units of other policies need. By the task that plans it. -ENOMEM. */
 MUST_CHECK int window_make_units_room(Window *window, uint64_t pieces);
+
+/* Give the room in which it was planned back to the stream, if it still has it. */
+void window_give_room(Window *window);
 
 /* May its batches be shaped, and its rows be copied? */
 bool window_is_planned(const Window *window);
