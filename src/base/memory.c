@@ -2,7 +2,10 @@
 #include "base/memory.h"
 
 #include <assert.h>
+#include <stdint.h>
 #include <sys/mman.h>
+
+enum { HUGE_PAGE = 2 << 20 };
 
 void *memory_map(size_t size) {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -11,6 +14,24 @@ void *memory_map(size_t size) {
         return NULL;
     (void)madvise(memory, size, MADV_DONTDUMP); /* token data has no place in a core file */
     return memory;
+}
+
+void *memory_map_many(size_t size) {
+    uint8_t *memory, *first;
+    size_t before;
+
+    if (size < HUGE_PAGE)
+        return memory_map(size);
+    memory = memory_map(size + HUGE_PAGE);
+    if (!memory)
+        return NULL;
+    before = -(uintptr_t)memory % HUGE_PAGE;
+    first = memory + before;
+    if (before > 0)
+        (void)munmap(memory, before);
+    (void)munmap(first + size, HUGE_PAGE - before);
+    (void)madvise(first, size, MADV_HUGEPAGE); /* refused where the kernel has none: slower only */
+    return first;
 }
 
 void memory_unmap(void *memory, size_t size) {

@@ -17,6 +17,9 @@
  * or NULL. Freed with memory_unmap() of the same size. */
 void *memory_map(size_t size);
 void memory_unmap(void *memory, size_t size);
+/* The same for buffers that lie side by side, on huge pages as far as `size` reaches: their first
+ * use and random reads cost less. May be unmapped piece by piece, at page borders. */
+void *memory_map_many(size_t size);
 
 typedef struct MemoryBudget {
     uint64_t limit;            /* bytes; constant after init */

@@ -141,11 +141,11 @@ static void fetch_wake(Fetch *fetch) {
         bell_ring(&fetch->bell, 1);
         return;
     }
-    if (atomic_load(&fetch->sleeping))
+    if (atomic_exchange(&fetch->sleeping, false)) /* the first of several wakes for all of them */
         fetch->backend->wake(fetch->backend);
 }
 
-void fetch_submit(Fetch *fetch, FetchRequest *request) {
+static void prepare(FetchRequest *request) {
     uint32_t align = request->buffer && request->file->direct_fd >= 0 ? request->file->align : 1;
     uint64_t end = align_up(request->offset + request->size, align);
 
@@ -153,19 +153,32 @@ void fetch_submit(Fetch *fetch, FetchRequest *request) {
     request->read_size = (uint32_t)(end - request->read_offset);
     request->progress = 0;
     request->result = 0;
-    request->next = NULL;
     if (request->buffer) {
         assert(request->read_size <= request->buffer->size);
         request->memory = request->buffer->memory + (request->offset - request->read_offset);
     }
+}
+
+void fetch_submit_chain(Fetch *fetch, FetchRequest *first) {
+    FetchRequest *last = first;
+
+    if (!first)
+        return;
+    for (prepare(first); last->next; last = last->next)
+        prepare(last->next);
     pthread_mutex_lock(&fetch->lock);
     if (fetch->last)
-        fetch->last->next = request;
+        fetch->last->next = first;
     else
-        fetch->first = request;
-    fetch->last = request;
+        fetch->first = first;
+    fetch->last = last;
     pthread_mutex_unlock(&fetch->lock);
     fetch_wake(fetch);
+}
+
+void fetch_submit(Fetch *fetch, FetchRequest *request) {
+    request->next = NULL;
+    fetch_submit_chain(fetch, request);
 }
 
 void fetch_forget(Fetch *fetch, FetchForget *forget) {

@@ -41,8 +41,8 @@ struct FetchRequest {
      * short). */
     void (*done)(FetchRequest *request);
     int result;
+    FetchRequest *next; /* of a chain that is handed in; then private */
     /* private */
-    FetchRequest *next;
     uint64_t read_offset; /* aligned superset of offset … */
     uint32_t read_size;   /* … and size */
     uint32_t progress;    /* bytes read so far */
@@ -67,8 +67,10 @@ void fetch_buffer_init(FetchBuffer *buffer, uint8_t *memory, size_t size);
 /* Bytes a buffer needs so that `size` bytes at any offset fit with their alignment. */
 size_t fetch_buffer_bytes(uint32_t size);
 
-/* Hand in a request. Any thread. */
+/* Hand in a request, or a chain of them, which wakes the fetch thread once and not for each. Any
+ * thread. */
 void fetch_submit(Fetch *fetch, FetchRequest *request);
+void fetch_submit_chain(Fetch *fetch, FetchRequest *first);
 
 /* Things that the kernel should forget, before their owner frees them. Nothing of them is under
  * way. `done` is called on the fetch thread (or at once, when nothing was registered). */

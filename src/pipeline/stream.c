@@ -206,6 +206,7 @@ static int make_ring(Stream *stream, StreamRing *ring, Error *error) {
 static int make_read_buffers(Stream *stream) {
     const Catalog *catalog = stream->feed->catalog;
     size_t size = fetch_buffer_bytes(catalog->block_compressed_max);
+    uint8_t *memory;
 
     stream->files = calloc(catalog->shard_count, sizeof *stream->files);
     stream->buffers = calloc(FEED_READS_IN_FLIGHT, sizeof *stream->buffers);
@@ -214,11 +215,11 @@ static int make_read_buffers(Stream *stream) {
         return -ENOMEM;
     for (uint32_t i = 0; i < catalog->shard_count; i++)
         fetch_file_init(stream->pipeline->fetch, &stream->files[i], catalog->shards[i].fd);
+    memory = memory_map_many(FEED_READS_IN_FLIGHT * size);
+    if (!memory)
+        return -ENOMEM;
     for (uint32_t i = 0; i < FEED_READS_IN_FLIGHT; i++) {
-        uint8_t *memory = memory_map(size);
-        if (!memory)
-            return -ENOMEM;
-        fetch_buffer_init(&stream->buffers[i], memory, size);
+        fetch_buffer_init(&stream->buffers[i], memory + i * size, size);
         stream->free_buffers[stream->free_buffer_count++] = &stream->buffers[i];
     }
     return 0;
@@ -232,6 +233,8 @@ static int make_strands(Stream *stream) {
     if (!stream->strands || !stream->free_blocks)
         return -ENOMEM;
     stream->free_block_capacity = (uint32_t)MIN(blocks, UINT32_MAX);
+    stream->blocks_limit = stream->free_block_capacity /
+                           (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED) * FEED_WINDOWS_DECODED;
     for (uint32_t s = 0; s < stream->strand_count; s++) {
         stream->strands[s].number = s;
         strand_enter(stream, &stream->strands[s], stream->newest_epoch);
@@ -463,8 +466,8 @@ void stream_teardown(Stream *stream) {
     if (stream->count_result)
         feed_epoch_unref(stream->feed, stream->count_result);
     stream_epoch_unref(stream, stream->newest_epoch);
-    for (uint32_t i = 0; stream->buffers && i < FEED_READS_IN_FLIGHT; i++)
-        memory_unmap(stream->buffers[i].memory, stream->buffers[i].size);
+    if (stream->buffers) /* side by side, see make_read_buffers() */
+        memory_unmap(stream->buffers[0].memory, FEED_READS_IN_FLIGHT * stream->buffers[0].size);
     free(stream->strands);
     free(stream->free_blocks);
     free(stream->files);

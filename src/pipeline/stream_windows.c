@@ -169,8 +169,30 @@ static bool take_from_cache(Stream *stream, Window *window, uint32_t index) {
     return true;
 }
 
+/* Into the free buffer that is taken for it. */
+static FetchRequest *block_read_begin(Stream *stream, WindowBlock *block) {
+    const CatalogBlock *entry = &stream->feed->catalog->blocks[block->block];
+
+    block->buffer = stream->free_buffers[--stream->free_buffer_count];
+    block->read = (FetchRequest){
+        .file = &stream->files[entry->shard],
+        .buffer = block->buffer,
+        .offset = entry->offset,
+        .size = entry->compressed_bytes,
+        .done = block_read_done,
+    };
+    atomic_store(&block->stage, BLOCK_READING);
+    atomic_fetch_add_explicit(&stream->blocks_read, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stream->bytes_read, entry->compressed_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stream->pipeline->blocks_read, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stream->pipeline->bytes_read, entry->compressed_bytes,
+                              memory_order_relaxed);
+    stream_begin(stream);
+    return &block->read;
+}
+
 static void read_blocks(Stream *stream, Window *window) {
-    const Catalog *catalog = stream->feed->catalog;
+    FetchRequest *chain = NULL, **link = &chain;
 
     /* Several at a time, so that the fetch thread is woken for several. Buffers that are held are
      * being read or decoded, or wait for a worker with nothing else to do: they do come back. */
@@ -179,30 +201,29 @@ static void read_blocks(Stream *stream, Window *window) {
 
     for (; window->read_next < window->block_count; window->read_next++) {
         WindowBlock *block = &window->blocks[window->read_next];
-        const CatalogBlock *entry = &catalog->blocks[block->block];
 
         if (!block->needed || take_from_cache(stream, window, window->read_next))
             continue;
         if (stream->free_buffer_count == 0)
-            return;
-        block->buffer = stream->free_buffers[--stream->free_buffer_count];
-        block->read = (FetchRequest){
-            .file = &stream->files[entry->shard],
-            .buffer = block->buffer,
-            .offset = entry->offset,
-            .size = entry->compressed_bytes,
-            .done = block_read_done,
-        };
-        atomic_store(&block->stage, BLOCK_READING);
-        atomic_fetch_add_explicit(&stream->blocks_read, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&stream->bytes_read, entry->compressed_bytes,
-                                  memory_order_relaxed);
-        atomic_fetch_add_explicit(&stream->pipeline->blocks_read, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&stream->pipeline->bytes_read, entry->compressed_bytes,
-                                  memory_order_relaxed);
-        stream_begin(stream);
-        fetch_submit(stream->pipeline->fetch, &block->read);
+            break;
+        *link = block_read_begin(stream, block);
+        link = &(*link)->next;
     }
+    fetch_submit_chain(stream->pipeline->fetch, chain);
+}
+
+/* Buffers for a window, or for as many blocks as are still reserved; the first is used first. */
+static void map_block_buffers(Stream *stream) {
+    uint64_t size = stream->feed->block_buffer_bytes;
+    uint32_t left = stream->blocks_limit - MIN(stream->blocks_mapped, stream->blocks_limit);
+    uint32_t count = MAX(MIN((uint32_t)stream->feed->window_blocks_max, left), 1u);
+    uint8_t *memory = memory_map_many(count * size);
+
+    if (!memory)
+        return;
+    stream->blocks_mapped += count;
+    while (count > 0)
+        stream->free_blocks[stream->free_block_count++] = memory + --count * size;
 }
 
 static bool take_raw_buffer(Stream *stream, WindowBlock *block) {
@@ -210,11 +231,16 @@ static bool take_raw_buffer(Stream *stream, WindowBlock *block) {
     uint64_t need = align_up(stream->feed->catalog->blocks[block->block].raw_bytes, SEQFEED_PAGE);
 
     block->raw_size = MAX(need, ordinary);
-    if (block->raw_size == ordinary && stream->free_block_count > 0)
-        block->raw = stream->free_blocks[--stream->free_block_count];
-    else
+    if (block->raw_size > ordinary) {
         block->raw = memory_map(block->raw_size);
-    return block->raw != NULL;
+        return block->raw != NULL;
+    }
+    if (stream->free_block_count == 0)
+        map_block_buffers(stream);
+    if (stream->free_block_count == 0)
+        return false;
+    block->raw = stream->free_blocks[--stream->free_block_count];
+    return true;
 }
 
 /* Give up to `limit` blocks that have been read to the workers. */

@@ -112,6 +112,7 @@ static void read_lengths(Window *window, const uint32_t *numbers) {
     Stream *stream = window->stream;
     const Catalog *catalog = stream->feed->catalog;
     uint8_t *at = window->packed;
+    FetchRequest *chain = NULL, **link = &chain;
 
     atomic_store(&window->lengths_left, window->block_count);
     for (uint32_t i = 0; i < window->block_count; i++) {
@@ -129,8 +130,10 @@ static void read_lengths(Window *window, const uint32_t *numbers) {
         };
         at += bytes;
         stream_begin(stream);
-        fetch_submit(stream->pipeline->fetch, &block->read);
+        *link = &block->read;
+        link = &block->read.next;
     }
+    fetch_submit_chain(stream->pipeline->fetch, chain);
 }
 
 int window_open(Window *window, Strand *strand, const StrandCursor *begin, uint64_t pass,
@@ -209,14 +212,16 @@ bool window_is_done(const Window *window) {
 /* Ordinary buffers are pooled; a block that needs more has memory of its own. */
 static void give_raw_back(Stream *stream, WindowBlock *block) {
     const Catalog *catalog = stream->feed->catalog;
+    bool ordinary = block->raw_size == stream->feed->block_buffer_bytes;
+    bool cached = block_cache_offer(stream->pipeline->cache, catalog->id, block->block, block->raw,
+                                    block->raw_size);
 
-    if (block_cache_offer(stream->pipeline->cache, catalog->id, block->block, block->raw,
-                          block->raw_size))
-        return;
-    if (block->raw_size == stream->feed->block_buffer_bytes &&
-        stream->free_block_count < stream->free_block_capacity)
+    if (!cached && ordinary && stream->free_block_count < stream->free_block_capacity) {
         stream->free_blocks[stream->free_block_count++] = block->raw;
-    else
+        return;
+    }
+    stream->blocks_mapped -= ordinary;
+    if (!cached)
         memory_unmap(block->raw, block->raw_size);
 }
 
