@@ -58,7 +58,9 @@ static int check_set(Feed *feed, const Settings *settings, char ret_reason[FEED_
     if (r == -ENOMEM)
         return r;
     if (r < 0) {
-        snprintf(ret_reason, FEED_REASON, "its tensors look at more than a device is told");
+        snprintf(ret_reason, FEED_REASON, "%s",
+                 r == -EOPNOTSUPP ? "some of its tensors are the processors' work"
+                                  : "its tensors look at more than a device is told");
         return -ENOTSUP;
     }
     feed->on_device = true;

@@ -10,10 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arithmetic.h"
 #include "mask/mask_rule.h"
 
 static uint32_t slate_capacity(const TensorSet *set) {
-    return set->count * (set->rows_max + 1);
+    return set->count * (set->rows_max + 1) + 1; /* and what others wrote */
 }
 
 uint64_t slate_bytes(const TensorSet *set) {
@@ -127,13 +128,29 @@ static void zero_old(const Slate *slate, uint8_t *slot, uint32_t new_count) {
     }
 }
 
-void slate_turn(Slate *slate, const TensorSet *set, const TensorLayout *layout, void *slot,
-                uint32_t rows, uint32_t length, const uint32_t *lengths) {
-    uint32_t count = make_runs(slate, set, layout, rows, length, lengths);
+/* The runs that were made take the place of the old ones. */
+static void slate_take(Slate *slate, uint32_t count) {
     SlateRun *old = slate->runs;
 
-    zero_old(slate, slot, count);
     slate->runs = slate->spare;
     slate->spare = old;
     slate->count = count;
+}
+
+void slate_turn(Slate *slate, const TensorSet *set, const TensorLayout *layout, void *slot,
+                uint32_t rows, uint32_t length, const uint32_t *lengths) {
+    uint32_t count = make_runs(slate, set, layout, rows, length, lengths);
+
+    zero_old(slate, slot, count);
+    slate_take(slate, count);
+}
+
+void slate_spoil(Slate *slate, uint64_t bytes) {
+    uint32_t count = 0;
+
+    add_run(slate, &count, 0, bytes);
+    for (uint32_t i = 0; i < slate->count; i++)
+        if (slate->runs[i].end > bytes)
+            add_run(slate, &count, MAX(slate->runs[i].first, bytes), slate->runs[i].end);
+    slate_take(slate, count);
 }

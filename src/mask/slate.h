@@ -29,6 +29,9 @@ void slate_deinit(Slate *slate);                               /* accepts a zero
  * can keep clean. For TensorLayout.zeroed. */
 uint32_t slate_tensors(const TensorSet *set);
 
+/* Somebody else has written to the first `bytes` of the slot. */
+void slate_spoil(Slate *slate, uint64_t bytes);
+
 /* Make the padding of the tensors in layout->zeroed zero for a batch of `rows` x `length` whose
  * rows have `lengths` real tokens (rows of last: pad: 0), by zeroing what the last batch left
  * there. Touches no byte that fill_rows() writes with this layout, so the two may run at the same

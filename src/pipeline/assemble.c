@@ -12,6 +12,7 @@
 #include "mask/fill_packed.h"
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream.h"
+#include "pipeline/stream_device.h"
 
 /* Scratch of at least `need` items, its old content lost. NULL: no memory. */
 static void *scratch(void *memory, size_t *capacity, size_t need, size_t item_bytes) {
@@ -210,43 +211,87 @@ static void count_labels(const SlotPiece *piece, const FillRow *rows) {
     atomic_fetch_add_explicit(&job->items_first, count.items_first, memory_order_relaxed);
 }
 
+/* The rows of a piece, as they lie in decoded blocks. */
+static void find_rows(const SlotPiece *piece, FillRow *ret_rows) {
+    const Window *window = piece->window;
+    size_t columns = window_block_columns(window);
+
+    for (uint32_t i = 0; i < piece->piece_count; i++) {
+        const PlanUnit *unit = &window->units[piece->piece_first + i];
+        ret_rows[i] = (FillRow){.columns = window->columns + unit->block * columns,
+                                .sequence = unit->sequence,
+                                .start = unit->start,
+                                .length = unit->length};
+    }
+}
+
+/* Rows of `count` pieces one after another in the worker's scratch; NULL, and the stream fails. */
+static FillRow *take_rows(SlotPiece *pieces, uint32_t count, PipelineWorker *worker) {
+    SlotJob *job = pieces->job;
+    Stream *stream = pieces->window->stream;
+    uint32_t rows = 0, at = 0;
+    Error error;
+
+    for (uint32_t i = 0; i < count; i++)
+        rows += pieces[i].piece_count;
+    worker->rows = scratch(worker->rows, &worker->rows_capacity, rows, sizeof(FillRow));
+    if (!worker->rows) {
+        error_set(&error, -ENOMEM, "no memory for a batch of %u rows", rows);
+        stream_fail(stream, &error);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < count; at += pieces[i++].piece_count)
+        find_rows(&pieces[i], worker->rows + at);
+    fill_prefetch(&stream->feed->tensors, worker->rows, rows);
+    if (!rows_are_allowed(job, worker->rows, rows, &error)) {
+        stream_fail(stream, &error);
+        return NULL;
+    }
+    return worker->rows;
+}
+
 void assemble_piece_run(Task *task, void *context) {
     SlotPiece *piece = CONTAINER_OF(task, SlotPiece, task);
-    PipelineWorker *worker = context;
     SlotJob *job = piece->job;
     Window *window = piece->window;
     Stream *stream = window->stream;
-    const TensorSet *tensors = &stream->feed->tensors;
-    size_t columns = window_block_columns(window);
-    Error error;
+    const FillRow *rows = take_rows(piece, 1, context);
 
-    worker->rows = scratch(worker->rows, &worker->rows_capacity, piece->piece_count,
-                           sizeof(FillRow));
-    if (!worker->rows) {
-        error_set(&error, -ENOMEM, "no memory for a batch of %u rows", piece->piece_count);
-        stream_fail(stream, &error);
-        stream_end(stream);
+    if (rows) {
+        if (stream->feed->tensors.packed)
+            fill_packed_piece(job, piece, rows);
+        else
+            fill_padded_piece(job, piece, rows);
+        count_labels(piece, rows);
+        atomic_fetch_sub_explicit(&window->units_left, piece->units, memory_order_release);
+        atomic_fetch_sub_explicit(&job->pieces_left, 1, memory_order_release);
+    }
+    stream_end(stream);
+}
+
+void assemble_batch_done(SlotJob *job) {
+    for (uint32_t i = 0; i < job->piece_count; i++)
+        atomic_fetch_sub_explicit(&job->pieces[i].window->units_left, job->pieces[i].units,
+                                  memory_order_release);
+    atomic_store_explicit(&job->pieces_left, 0, memory_order_release);
+}
+
+/* A whole batch, for a device; or, where that cannot take it, for us. */
+void assemble_batch_run(Task *task, void *context) {
+    SlotJob *job = CONTAINER_OF(task, SlotJob, batch);
+    Stream *stream = job->pieces->window->stream;
+    const FillRow *rows = take_rows(job->pieces, job->piece_count, context);
+
+    if (rows && !job->refill)
+        for (uint32_t i = 0; i < job->piece_count; i++)
+            count_labels(&job->pieces[i], rows + job->pieces[i].row_first);
+    if (rows && stream_device_launch(job, rows))
         return;
+    if (rows) {
+        job->held_by_device = false;
+        for (uint32_t i = 0; i < job->piece_count; i++)
+            fill_padded_piece(job, &job->pieces[i], rows + job->pieces[i].row_first);
+        assemble_batch_done(job);
     }
-    for (uint32_t i = 0; i < piece->piece_count; i++) {
-        const PlanUnit *unit = &window->units[piece->piece_first + i];
-        worker->rows[i] = (FillRow){.columns = window->columns + unit->block * columns,
-                                    .sequence = unit->sequence,
-                                    .start = unit->start,
-                                    .length = unit->length};
-    }
-    fill_prefetch(tensors, worker->rows, piece->piece_count);
-    if (!rows_are_allowed(job, worker->rows, piece->piece_count, &error)) {
-        stream_fail(stream, &error);
-        stream_end(stream);
-        return;
-    }
-    if (tensors->packed)
-        fill_packed_piece(job, piece, worker->rows);
-    else
-        fill_padded_piece(job, piece, worker->rows);
-    count_labels(piece, worker->rows);
-    atomic_fetch_sub_explicit(&window->units_left, piece->units, memory_order_release);
-    atomic_fetch_sub_explicit(&job->pieces_left, 1, memory_order_release);
     stream_end(stream);
 }

@@ -4,16 +4,19 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream.h"
 
 enum { WORKER_SPIN_NS = 20000 };
+#define DEVICE_PATIENCE_NS (10 * NS_PER_SECOND)
 
 struct EventNode {
     EventNode *next;
@@ -81,6 +84,9 @@ int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error 
     task_queue_init(&pipeline->urgent);
     task_queue_init(&pipeline->ahead);
     pthread_mutex_init(&pipeline->lock, NULL);
+    pthread_mutex_init(&pipeline->device_lock, NULL);
+    pthread_mutex_init(&pipeline->device_open_lock, NULL);
+    pipeline->masks = options->masks ? options->masks : mask_backend_cuda();
     pipeline->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pipeline->cache = block_cache_new(&pipeline->budget, options->cache);
     r = pipeline->event_fd < 0
@@ -138,10 +144,14 @@ void pipeline_free(Pipeline *pipeline) {
             worker_stop(&pipeline->workers[i].worker);
     if (pipeline->fetch)
         fetch_stop(pipeline->fetch);
+    for (uint32_t i = 0; i < pipeline->accelerator_count; i++)
+        accelerator_stop(pipeline->accelerators[i]); /* devices are done with all memory … */
     drop_tasks(&pipeline->urgent);
     drop_tasks(&pipeline->ahead);
-    fetch_free(pipeline->fetch); /* the kernel is done with all memory after this */
+    fetch_free(pipeline->fetch); /* … and the kernel is, after this */
     free_streams(pipeline);
+    for (uint32_t i = 0; i < pipeline->accelerator_count; i++)
+        accelerator_free(pipeline->accelerators[i]);
     free_events(pipeline);
     block_cache_free(pipeline->cache);
     for (uint32_t i = 0; pipeline->workers && i < pipeline->options.workers; i++) {
@@ -153,6 +163,8 @@ void pipeline_free(Pipeline *pipeline) {
     task_queue_deinit(&pipeline->urgent);
     task_queue_deinit(&pipeline->ahead);
     pthread_mutex_destroy(&pipeline->lock);
+    pthread_mutex_destroy(&pipeline->device_lock);
+    pthread_mutex_destroy(&pipeline->device_open_lock);
     free(pipeline);
 }
 
@@ -224,6 +236,72 @@ bool pipeline_next_event(Pipeline *pipeline, PipelineEvent *ret_event) {
     return true;
 }
 
+/* ---- devices ---- */
+
+static void device_gone(void *argument, const char *sentence) {
+    PipelineEvent event = {.kind = PIPELINE_EVENT_DEVICE};
+
+    snprintf(event.text, sizeof event.text, "%.500s", sentence);
+    pipeline_post(argument, &event);
+}
+
+static void device_push(void *argument, Task *task) {
+    Pipeline *pipeline = argument;
+
+    pipeline_push(pipeline, task, true);
+    pipeline_wake(pipeline, 1);
+}
+
+static Accelerator *make_accelerator(Pipeline *pipeline, const Feed *feed) {
+    const AcceleratorOptions options = {
+        .backend = pipeline->masks,
+        .device = feed->device[0] ? feed->device : NULL,
+        .name = feed->backend_reason,
+        .budget = &pipeline->budget,
+        .gone = device_gone,
+        .push = device_push,
+        .argument = pipeline,
+        .open_lock = &pipeline->device_open_lock,
+        .patience_ns = pipeline->options.device_patience_ns ? pipeline->options.device_patience_ns
+                                                            : DEVICE_PATIENCE_NS};
+    Accelerator *accelerator;
+
+    if (pipeline->accelerator_count == PIPELINE_DEVICES_MAX)
+        return NULL;
+    accelerator = accelerator_new(&options);
+    if (accelerator && pipeline->started && accelerator_start(accelerator) < 0) {
+        accelerator_free(accelerator);
+        return NULL;
+    }
+    if (accelerator)
+        pipeline->accelerators[pipeline->accelerator_count++] = accelerator;
+    return accelerator;
+}
+
+Accelerator *pipeline_accelerator(Pipeline *pipeline, const Feed *feed) {
+    Accelerator *found = NULL;
+
+    if (!pipeline->masks)
+        return NULL;
+    pthread_mutex_lock(&pipeline->device_lock);
+    for (uint32_t i = 0; i < pipeline->accelerator_count && !found; i++)
+        if (accelerator_is(pipeline->accelerators[i], feed->backend_reason))
+            found = pipeline->accelerators[i];
+    if (!found)
+        found = make_accelerator(pipeline, feed);
+    pthread_mutex_unlock(&pipeline->device_lock);
+    return found;
+}
+
+void pipeline_watch_devices(Pipeline *pipeline) {
+    int64_t now_ns = clock_now_ns();
+
+    pthread_mutex_lock(&pipeline->device_lock);
+    for (uint32_t i = 0; i < pipeline->accelerator_count; i++)
+        accelerator_watch(pipeline->accelerators[i], now_ns);
+    pthread_mutex_unlock(&pipeline->device_lock);
+}
+
 void pipeline_remember_stream(Pipeline *pipeline, Stream *stream) {
     pthread_mutex_lock(&pipeline->lock);
     stream->next_stream = pipeline->streams;
@@ -243,6 +321,14 @@ void pipeline_forget_stream(Pipeline *pipeline, Stream *stream) {
     if (stream->next_stream)
         stream->next_stream->previous = stream->previous;
     pthread_mutex_unlock(&pipeline->lock);
+}
+
+int pipeline_step_devices(Pipeline *pipeline) {
+    int done = 0;
+
+    for (uint32_t i = 0; i < pipeline->accelerator_count; i++)
+        done += accelerator_step(pipeline->accelerators[i], false);
+    return done;
 }
 
 int pipeline_step_fetch(Pipeline *pipeline) {

@@ -20,6 +20,8 @@ typedef struct PipelineOptions {
     uint64_t cache;   /* limit of the block cache, bytes; UINT64_MAX: what memory leaves */
     bool direct;      /* O_DIRECT */
     bool force_pread; /* do not try io_uring */
+    const MaskBackend *masks;   /* of the devices that feeds are for; NULL: what this build has */
+    int64_t device_patience_ns; /* until one counts as hanging when it is closed; 0: 10 s */
 } PipelineOptions;
 
 /* Nothing runs until pipeline_start(). 0 or negative errno. */
@@ -37,6 +39,9 @@ int pipeline_event_fd(const Pipeline *pipeline);
 /* Steps taken by the slowest thread's counter: for the watchdog. Rings every bell first. [control]
  */
 bool pipeline_is_alive(Pipeline *pipeline);
+
+/* [control] Does a device hang? To be asked about once a second while feeds are for one. */
+void pipeline_watch_devices(Pipeline *pipeline);
 
 /* Where a stream begins and whom it serves. */
 typedef struct StreamRequest {
@@ -86,7 +91,8 @@ typedef enum PipelineEventKind {
                             */
     PIPELINE_EVENT_VIOLATION, /* member `member` of `ring` wrote what it must not and takes no part
                                  any more: disconnect it, and say stream_leave() as for any other */
-    PIPELINE_EVENT_CLOSED     /* last member left; nothing is in flight any more */
+    PIPELINE_EVENT_CLOSED,    /* last member left; nothing is in flight any more */
+    PIPELINE_EVENT_DEVICE     /* no stream's: a device cannot be used any more, `text` says why */
 } PipelineEventKind;
 
 typedef struct PipelineEvent {
@@ -134,6 +140,8 @@ typedef struct StreamStatus {
     uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
     uint64_t reserved_bytes;
     uint32_t ring_count;
+    const char *masks, *masks_reason; /* who writes the next batches, and why */
+    uint64_t device_batches;          /* written by a device */
 } StreamStatus;
 void stream_status(const Stream *stream, StreamStatus *ret_status);
 void stream_ring_status(const Stream *stream, uint32_t ring, StreamRingStatus *ret_status);
@@ -143,13 +151,16 @@ uint64_t stream_member_behind(const Stream *stream, uint32_t ring, uint32_t memb
 
 typedef struct PipelineStatus {
     uint64_t memory_limit, memory_reserved, memory_cached;
+    uint64_t memory_kept; /* reserved: rings that a hanging device may still write to */
     uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
     StreamCounts counts; /* of all streams, those that have ended included */
     uint32_t workers;
 } PipelineStatus;
 void pipeline_status(const Pipeline *pipeline, PipelineStatus *ret_status);
 
-/* For tests that run everything in one thread: one step of the fetch stage and of worker `worker`.
+/* For tests that run everything in one thread: one step of the fetch stage, of all devices, and of
+ * worker `worker`.
  * Returns how much was done. Never mixed with pipeline_start(). */
 int pipeline_step_fetch(Pipeline *pipeline);
+int pipeline_step_devices(Pipeline *pipeline);
 int pipeline_step_worker(Pipeline *pipeline, uint32_t worker);

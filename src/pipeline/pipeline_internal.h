@@ -5,6 +5,7 @@
 #include "base/task.h"
 #include "base/worker.h"
 #include "mask/fill.h"
+#include "pipeline/accelerator.h"
 #include "pipeline/block_cache.h"
 #include "pipeline/fetch.h"
 #include "pipeline/pipeline.h"
@@ -22,6 +23,8 @@ typedef struct PipelineWorker {
 
 typedef struct EventNode EventNode;
 
+enum { PIPELINE_DEVICES_MAX = 16 };
+
 struct Pipeline {
     PipelineOptions options;
     MemoryBudget budget;
@@ -36,6 +39,10 @@ struct Pipeline {
     pthread_mutex_t lock; /* of events and the list of streams */
     EventNode *first_event, *last_event;
     Stream *streams;
+    const MaskBackend *masks; /* NULL: none */
+    pthread_mutex_t device_lock, device_open_lock; /* the first: of the next two */
+    Accelerator *accelerators[PIPELINE_DEVICES_MAX];
+    uint32_t accelerator_count;
     StreamCounts ended; /* of streams that are no more */
     _Atomic uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
 };
@@ -44,6 +51,9 @@ struct Pipeline {
 void pipeline_push(Pipeline *pipeline, Task *task, bool urgent);
 /* Wake workers for `count` tasks; a worker that pushed them takes one of them itself. */
 void pipeline_wake(Pipeline *pipeline, uint32_t count);
+/* Any worker. The device that the feed is for, taken into use if nobody has it yet; NULL: no memory,
+ * or too many. */
+Accelerator *pipeline_accelerator(Pipeline *pipeline, const Feed *feed);
 void pipeline_remember_stream(Pipeline *pipeline, Stream *stream);
 void pipeline_forget_stream(Pipeline *pipeline, Stream *stream);
 void pipeline_post(Pipeline *pipeline, const PipelineEvent *event);

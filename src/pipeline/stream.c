@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "pipeline/pipeline_internal.h"
+#include "pipeline/stream_device.h"
 
 /* Two counters and not one: `in_flight` says whether memory is in use, `references` whether the
  * struct itself is, which is a little longer because end() still has to wake. */
@@ -26,6 +27,7 @@ void stream_unref(Stream *stream) {
     pipeline_forget_stream(stream->pipeline, stream);
     queue_deinit(&stream->commands);
     pthread_mutex_destroy(&stream->error_lock);
+    lane_set_unref(stream->lanes);
     pthread_mutex_destroy(&stream->counts_lock);
     feed_unref(stream->feed);
     free(stream->ring_of_rank);
@@ -254,6 +256,8 @@ static int make_all(Stream *stream, Error *error) {
     r = make_read_buffers(stream);
     if (r == 0)
         r = make_strands(stream);
+    if (r == 0)
+        stream_device_prepare(stream);
     return r < 0 ? error_set(error, r, "no memory for a stream of feed %s", stream->feed->name) : 0;
 }
 
@@ -448,6 +452,7 @@ static void free_windows(Stream *stream) {
 }
 
 void stream_teardown(Stream *stream) {
+    stream_device_teardown(stream);
     free_windows(stream);
     for (uint32_t i = 0; i < stream->ring_count; i++) {
         StreamRing *ring = &stream->rings[i];
@@ -473,7 +478,8 @@ void stream_teardown(Stream *stream) {
     free(stream->files);
     free(stream->buffers);
     free(stream->free_buffers);
-    memory_budget_release(&stream->pipeline->budget, stream->reserved_bytes);
+    memory_budget_release(&stream->pipeline->budget, 
+                          stream->reserved_bytes - stream->kept_bytes);
     stream->strands = NULL;
     stream->state = STREAM_CLOSED;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* stream.h: the inside of a Stream, for the files that implement it (stream.c, stream_step.c,
- * strand.c, window.c, assemble.c).
+ * stream_device.c, strand.c, window.c, assemble.c).
  *
  * The baton. Everything here without an atomic belongs to whoever holds the stream's baton: the
  * thread whose stream_wake() found nobody there. It runs stream_step() until no further wake came
@@ -17,6 +17,7 @@
 #include "feed/feed.h"
 #include "mask/label_count.h"
 #include "mask/slate.h"
+#include "pipeline/accelerator.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/window.h"
 #include "ring/ring_writer.h"
@@ -66,6 +67,12 @@ struct SlotJob {
     SlotPiece *pieces;
     uint32_t piece_count, piece_capacity, pieces_issued;
     _Atomic uint32_t pieces_left;
+    /* With a device (stream_device.c). */
+    Task batch; /* all pieces at once */
+    Flight flight;
+    bool on_device;      /* claimed for it; it may still be the CPU that fills the slot */
+    bool refill;         /* by the CPU, after the device was lost */
+    bool held_by_device; /* who wrote the slot's last batch */
 };
 
 typedef struct StreamRing {
@@ -168,6 +175,14 @@ struct Stream {
 
     pthread_mutex_t counts_lock; /* of the next: its numbers belong together */
     StreamCounts counts;
+
+    /* With a device; NULL: the CPU fills all slots. */
+    Accelerator *accelerator;
+    LaneSet *lanes;      /* ring after ring; until the last unref */
+    bool releasing;      /* its lanes */
+    uint64_t kept_bytes; /* of the reservation: they are the accelerator's now */
+    _Atomic uint64_t device_batches, oversize_batches;
+
     _Atomic uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
 };
 
@@ -217,6 +232,9 @@ Window *strand_find_window(const Strand *strand, const StreamEpoch *epoch, uint6
                            uint64_t unit);
 
 /* assemble.c: the tasks of workers. */
+void assemble_batch_run(Task *task, void *worker);
+/* The job's slot is filled, all at once. */
+void assemble_batch_done(SlotJob *job);
 void assemble_piece_run(Task *task, void *worker);
 void window_plan_run(Task *task, void *worker);
 void window_decode_run(Task *task, void *worker);

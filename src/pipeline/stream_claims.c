@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream.h"
+#include "pipeline/stream_device.h"
 #include "pipeline/stream_parts.h"
 
 /* The ring's next batch. False: its epoch is not counted yet. */
@@ -197,10 +198,13 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
     else
         tensor_layout(&stream->feed->tensors, job->rows, job->length, &job->layout);
     job->layout.zeroed = slate_tensors(&stream->feed->tensors);
-    if (job->rows == job->held_rows && job->length == job->held_length)
+    job->on_device = stream->lanes && stream_device_takes(stream, ring, job);
+    if (job->rows == job->held_rows && job->length == job->held_length &&
+        job->on_device == job->held_by_device)
         job->layout.kept = tensor_constant(&stream->feed->tensors);
     job->held_rows = job->rows;
     job->held_length = job->length;
+    job->held_by_device = job->on_device;
     return true;
 }
 
@@ -209,7 +213,9 @@ void stream_issue_pieces(Stream *stream, StreamRing *ring, Pushed *pushed) {
 
     for (uint64_t sequence = writer->head; sequence < writer->claimed; sequence++) {
         SlotJob *job = &ring->jobs[sequence % writer->slot_count];
-        while (job->pieces_issued < job->piece_count &&
+        if (job->on_device)
+            stream_device_issue(stream, job, pushed);
+        while (!job->on_device && job->pieces_issued < job->piece_count &&
                window_is_ready(job->pieces[job->pieces_issued].window))
             stream_push(stream, &job->pieces[job->pieces_issued++].task, true, pushed);
     }

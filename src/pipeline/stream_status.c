@@ -3,6 +3,7 @@
  */
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream.h"
+#include "pipeline/stream_device.h"
 
 void stream_counts_add(StreamCounts *sum, const StreamCounts *more) {
     sum->batches += more->batches;
@@ -41,7 +42,9 @@ void stream_status(const Stream *constant, StreamStatus *ret_status) {
         .cache_hits = atomic_load(&stream->cache_hits),
         .reserved_bytes = stream->reserved_bytes,
         .ring_count = stream->ring_count,
+        .device_batches = atomic_load(&stream->device_batches),
     };
+    ret_status->masks = stream_device_status(stream, &ret_status->masks_reason);
 }
 
 void stream_ring_status(const Stream *stream, uint32_t ring, StreamRingStatus *ret_status) {
@@ -92,4 +95,8 @@ void pipeline_status(const Pipeline *constant, PipelineStatus *ret_status) {
         .counts = count_all(pipeline),
         .workers = pipeline->options.workers,
     };
+    pthread_mutex_lock(&pipeline->device_lock);
+    for (uint32_t i = 0; i < pipeline->accelerator_count; i++)
+        ret_status->memory_kept += accelerator_kept_bytes(pipeline->accelerators[i]);
+    pthread_mutex_unlock(&pipeline->device_lock);
 }

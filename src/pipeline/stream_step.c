@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream.h"
+#include "pipeline/stream_device.h"
 #include "pipeline/stream_parts.h"
 
 void stream_push(Stream *stream, Task *task, bool urgent, Pushed *pushed) {
@@ -263,6 +264,8 @@ static void step_closing(Stream *stream) {
     PipelineEvent event = {.kind = PIPELINE_EVENT_CLOSED};
 
     if (stream->state == STREAM_CLOSED || atomic_load(&stream->in_flight) > 0)
+        return;
+    if (!stream_device_release(stream))
         return;
     if (!stream->forgetting && stream->files) {
         stream->forgetting = true;

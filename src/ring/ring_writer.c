@@ -213,6 +213,15 @@ void ring_writer_destroy(RingWriter *writer) {
     free(writer);
 }
 
+void *ring_writer_abandon(RingWriter *writer, uint64_t *ret_bytes) {
+    void *memory = writer->memory;
+
+    *ret_bytes = writer->memory_bytes;
+    writer->memory = NULL;
+    ring_writer_destroy(writer);
+    return memory;
+}
+
 /* One page that the member may write but neither shrink nor grow. */
 static int ack_page_new(int *ret_fd, SeqfeedAck **ret_ack) {
     CLEANUP(file_close) int fd = FILE_NONE;
@@ -308,8 +317,11 @@ void *ring_writer_claim(RingWriter *writer, uint64_t *ret_sequence) {
     fence_release();
     writer->claimed = sequence + 1;
     *ret_sequence = sequence;
-    return writer->memory + writer->slots_offset +
-           sequence % writer->slot_count * writer->slot_bytes;
+    return ring_writer_slot(writer, (uint32_t)(sequence % writer->slot_count));
+}
+
+void *ring_writer_slot(const RingWriter *writer, uint32_t slot) {
+    return writer->memory + writer->slots_offset + slot * writer->slot_bytes;
 }
 
 void ring_writer_unclaim(RingWriter *writer) {

@@ -56,6 +56,9 @@ uint64_t ring_bytes(uint32_t slot_count, uint64_t slot_bytes);
 MUST_CHECK int ring_writer_create(const RingOptions *options, RingWriter **ret_writer,
                                   Error *error);
 void ring_writer_destroy(RingWriter *writer); /* accepts NULL; closes and unmaps all */
+/* The same, but the data stays mapped, for who may still write to it: returns where it lies, to be
+ * unmapped by the caller. */
+void *ring_writer_abandon(RingWriter *writer, uint64_t *ret_bytes);
 
 /* A new member that sees every batch from `head` on. Its ack memfd is the caller's to send; it
  * stays the writer's to close. Returns the member's number or -ENOSPC, -ENOMEM, -EMFILE… */
@@ -73,6 +76,9 @@ int ring_writer_accept(RingWriter *writer);
 /* Start filling the next slot; NULL when all are claimed or leased. The sequence number is the old
  * value of `claimed`. Slots are published in the order of claims. */
 void *ring_writer_claim(RingWriter *writer, uint64_t *ret_sequence);
+
+/* Where a slot's bytes lie, claimed or not. */
+void *ring_writer_slot(const RingWriter *writer, uint32_t slot);
 
 /* Give back the newest claim, which was not filled (used when a stream ends). */
 void ring_writer_unclaim(RingWriter *writer);

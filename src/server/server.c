@@ -38,6 +38,8 @@ enum {
     SERVER_COMPLAINT_S = 6,
 };
 
+#define SERVER_DEVICES_NS NS_PER_SECOND /* between two looks whether a device hangs */
+
 void server_log_client(Server *server, LogLevel level, const char *format, ...) {
     uint32_t refused = server->complaints.refused;
     va_list arguments;
@@ -184,8 +186,12 @@ static void events_ready(EventSource *source, uint32_t events) {
     PipelineEvent event;
 
     (void)events;
-    while (pipeline_next_event(server->pipeline, &event))
-        audience_handle_event(server, &event);
+    while (pipeline_next_event(server->pipeline, &event)) {
+        if (event.kind == PIPELINE_EVENT_DEVICE)
+            log_warning("%s", event.text);
+        else
+            audience_handle_event(server, &event);
+    }
 }
 
 void server_drain(Server *server) {
@@ -237,6 +243,13 @@ static void watchdog_fired(Timer *timer, int64_t now_ns) {
         log_warning("a thread of the pipeline makes no step: the watchdog is not told that all is "
                     "well");
     (void)!timer_set(&server->loop.timers, timer, now_ns + server->watchdog_ns);
+}
+
+static void devices_fired(Timer *timer, int64_t now_ns) {
+    Server *server = CONTAINER_OF(timer, Server, devices);
+
+    pipeline_watch_devices(server->pipeline);
+    (void)!timer_set(&server->loop.timers, timer, now_ns + SERVER_DEVICES_NS);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -352,6 +365,9 @@ static int start_pipeline(Server *server, const ServerOptions *options, Error *e
     log_info("fetch: %s (%s)", pipeline_fetch_backend(server->pipeline),
              pipeline_fetch_reason(server->pipeline));
     log_masks(server);
+    for (uint32_t i = 0; i < server->feed_count; i++)
+        if (server->feeds[i]->on_device && !timer_is_set(&server->devices))
+            devices_fired(&server->devices, server->loop.now_ns);
     return event_loop_add(&server->loop, &server->events, pipeline_event_fd(server->pipeline),
                           EPOLLIN, events_ready);
 }
@@ -397,6 +413,7 @@ static Server *allocate(void) {
                        .accept_pause = {.fire = accept_again},
                        .stop = {.fire = stop_fired},
                        .watchdog = {.fire = watchdog_fired},
+                       .devices = {.fire = devices_fired},
                        .complaints = {.interval_ns = SERVER_COMPLAINT_S * NS_PER_SECOND,
                                       .burst = SERVER_COMPLAINTS_BURST}};
     list_init(&server->sessions);
@@ -514,6 +531,7 @@ void server_free(Server *server) {
     timer_clear(&server->loop.timers, &server->accept_pause);
     timer_clear(&server->loop.timers, &server->stop);
     timer_clear(&server->loop.timers, &server->watchdog);
+    timer_clear(&server->loop.timers, &server->devices);
     file_close(&server->signal_fd);
     event_loop_deinit(&server->loop);
     free(server);

@@ -18,7 +18,7 @@ struct Server {
     Listener listener;
     EventSource accept, signals, events;
     int signal_fd;
-    Timer accept_pause, stop, watchdog;
+    Timer accept_pause, stop, watchdog, devices;
     int64_t watchdog_ns; /* between two pings; 0: nobody wants them */
     Pipeline *pipeline;
     Feed **feeds;

@@ -89,9 +89,10 @@ static void add_pipeline(const Report *report) {
     add_name(text, "backend", pipeline_fetch_backend(pipeline));
     text_add(text, ",");
     add_name(text, "reason", pipeline_fetch_reason(pipeline));
-    text_add(text, "},\"workers\":%u,\"memory\":{\"limit\":%llu,\"reserved\":%llu,\"cached\":%llu}",
+    text_add(text, "},\"workers\":%u,\"memory\":{\"limit\":%llu,\"reserved\":%llu,\"cached\":%llu,"
+             "\"kept\":%llu}",
              status.workers, u(status.memory_limit), u(status.memory_reserved),
-             u(status.memory_cached));
+             u(status.memory_cached), u(status.memory_kept));
     add_masks(report);
     text_add(text,
              ",\"read\":{\"blocks\":%llu,\"bytes\":%llu,\"decoded\":%llu,\"from_cache\":%llu}",
@@ -182,6 +183,11 @@ static void add_stream(const Report *report, const Audience *audience) {
              u(counts->batches), u(counts->sequences), u(counts->tokens), u(counts->slots),
              u(counts->repeated_tokens), u(counts->squares), u(status.reserved_bytes));
     add_ledger(text, counts);
+    text_add(text, ",\"masks\":{");
+    add_name(text, "backend", status.masks ? status.masks : "");
+    text_add(text, ",");
+    add_name(text, "reason", status.masks ? status.masks_reason : "");
+    text_add(text, ",\"device_batches\":%llu}", u(status.device_batches));
     add_rings(report, audience);
 }
 

@@ -24,6 +24,9 @@ typedef struct Bench {
     Stream *stream;
     uint32_t world, ring_count, members;
     bool threads;
+    bool hold_devices; /* they take no step */
+    uint32_t device_events;
+    char device_text[512];
     struct {
         SeqfeedRingHeader *header;
         uint8_t *data;
@@ -39,6 +42,9 @@ typedef struct BenchOptions {
     const char *extra; /* more lines of the feed, indented by 4 */
     uint64_t epoch, index, cache;
     bool pread, threads;
+    const MaskBackend *masks; /* the feed is for a device of this backend */
+    int64_t patience_ns;
+    uint64_t input_bytes; /* instead of what the feed says; 0: that */
 } BenchOptions;
 
 static inline void bench_make(Bench *bench, const BenchOptions *options) {
@@ -67,7 +73,17 @@ static inline void bench_make(Bench *bench, const BenchOptions *options) {
     ck_assert_msg(settings_load(path, NULL, 0, &bench->settings, &error) == 0, "%s", error.text);
     ck_assert_msg(feed_open(bench->settings, &bench->settings->feeds[0], &bench->feed, &error) == 0,
                   "%s", error.text);
+    if (options->masks) {
+        ck_assert_int_eq(feed_choose_backend(bench->feed, bench->settings,
+                                             &bench->settings->feeds[0], options->masks, &error),
+                         0);
+        ck_assert_msg(bench->feed->on_device, "%s", bench->feed->backend_reason);
+    }
+    if (options->input_bytes)
+        bench->feed->device_input_bytes = options->input_bytes;
     ck_assert_msg(pipeline_new(&(PipelineOptions){.workers = BENCH_WORKERS,
+                                                  .masks = options->masks,
+                                                  .device_patience_ns = options->patience_ns,
                                                   .memory = bench->settings->memory,
                                                   .cache = options->cache,
                                                   .force_pread = options->pread},
@@ -85,13 +101,26 @@ static inline void bench_run(Bench *bench) {
         pipeline_step_fetch(bench->pipeline);
         for (uint32_t w = 0; w < BENCH_WORKERS; w++)
             pipeline_step_worker(bench->pipeline, w);
+        if (!bench->hold_devices)
+            pipeline_step_devices(bench->pipeline);
     }
+}
+
+/* The next event that is about a stream. */
+static inline bool bench_event(Bench *bench, PipelineEvent *ret_event) {
+    while (pipeline_next_event(bench->pipeline, ret_event)) {
+        if (ret_event->kind != PIPELINE_EVENT_DEVICE)
+            return true;
+        bench->device_events++;
+        memcpy(bench->device_text, ret_event->text, sizeof bench->device_text);
+    }
+    return false;
 }
 
 static inline PipelineEvent bench_wait_event(Bench *bench) {
     PipelineEvent event;
 
-    while (!pipeline_next_event(bench->pipeline, &event))
+    while (!bench_event(bench, &event))
         bench_run(bench);
     return event;
 }
@@ -139,7 +168,7 @@ static inline const SeqfeedDescriptor *bench_next(Bench *bench, uint32_t ring) {
          __atomic_load_n(&header->head, __ATOMIC_ACQUIRE) <= bench->rings[ring].taken; i++) {
         PipelineEvent event;
         bench_run(bench);
-        if (!pipeline_next_event(bench->pipeline, &event)) {
+        if (!bench_event(bench, &event)) {
             if (bench->threads || i % 16 == 15)
                 stream_poke(bench->stream); /* what a trainer's byte does */
             continue;

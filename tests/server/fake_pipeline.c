@@ -108,6 +108,10 @@ int pipeline_event_fd(const Pipeline *pipeline) {
     return pipeline->event_fd;
 }
 
+void pipeline_watch_devices(Pipeline *pipeline) {
+    (void)pipeline;
+}
+
 bool pipeline_is_alive(Pipeline *pipeline) {
     (void)pipeline;
     return true;

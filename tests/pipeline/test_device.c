@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+/* Streams on a device that is late, disorderly, fails and hangs. Whatever it does, trainers must see
+ * the batches of a stream on the CPU, byte for byte, each once. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "pipeline/fake_device.h"
+#include "pipeline/stream_bench.h"
+#include "ring/ring_writer.h"
+
+enum { BATCHES_MAX = 4000 };
+
+typedef struct Trace {
+    uint64_t batches[BENCH_RINGS][BATCHES_MAX];
+    uint32_t count[BENCH_RINGS];
+} Trace;
+
+static uint64_t digest(uint64_t sum, const void *bytes, size_t size) {
+    const uint8_t *at = bytes;
+
+    for (size_t i = 0; i < size; i++)
+        sum = (sum ^ at[i]) * UINT64_C(1099511628211);
+    return sum;
+}
+
+/* All that a trainer may look at. */
+static uint64_t digest_batch(const Bench *bench, uint32_t ring, const SeqfeedDescriptor *batch) {
+    uint64_t sum = digest(1, batch, offsetof(SeqfeedDescriptor, tensors));
+
+    sum = digest(sum, batch->tensors, batch->tensor_count * sizeof *batch->tensors);
+    for (uint32_t t = 0; t < batch->tensor_count; t++) {
+        SeqfeedTensorRecord record;
+        const uint8_t *bytes = bench_tensor(bench, ring, batch, batch->tensors[t].name, &record);
+        sum = digest(sum, bytes, record.size_bytes);
+    }
+    return sum;
+}
+
+/* The next batch of each ring, which must not change while it is held. */
+static void take_round(Bench *bench, Trace *trace) {
+    for (uint32_t r = 0; r < bench->ring_count; r++) {
+        const SeqfeedDescriptor *batch = bench_next(bench, r);
+        uint64_t sum = digest_batch(bench, r, batch);
+
+        bench_run(bench);
+        ck_assert_msg(digest_batch(bench, r, batch) == sum, "a published batch was written to");
+        ck_assert_uint_lt(trace->count[r], BATCHES_MAX);
+        trace->batches[r][trace->count[r]++] = sum;
+        bench_release(bench, r);
+    }
+}
+
+static Trace cpu, device;
+
+static void trace_cpu(const BenchOptions *options, uint32_t rounds) {
+    BenchOptions plain = *options;
+    Bench bench;
+
+    plain.masks = NULL;
+    plain.input_bytes = 0;
+    plain.threads = false;
+    memset(&cpu, 0, sizeof cpu);
+    bench_make(&bench, &plain);
+    bench_start(&bench, &plain);
+    for (uint32_t i = 0; i < rounds; i++)
+        take_round(&bench, &cpu);
+    bench_end(&bench);
+}
+
+static void compare(uint32_t rings) {
+    for (uint32_t r = 0; r < rings; r++)
+        for (uint32_t i = 0; i < device.count[r]; i++)
+            if (device.batches[r][i] != cpu.batches[r][i])
+                ck_abort_msg("ring %u, batch %u of %u differs from the CPU's", r, i,
+                             device.count[r]);
+}
+
+/* Which of the stream's batches came from the device. */
+static uint64_t device_batches(const Bench *bench) {
+    StreamStatus status;
+
+    stream_status(bench->stream, &status);
+    return status.device_batches;
+}
+
+static const uint32_t ranks[] = {0, 1, 2, 3};
+
+static const char dense[] = "    batch: {size: 5, last: pad}\n"
+                            "    pad: {to: 96}\n"
+                            "    tensors:\n"
+                            "      tokens: {from: tokens, dtype: int64}\n"
+                            "      causal: {mask: causal, shape: dense, dtype: bool}\n"
+                            "      both: {mask: {all: [lengths, causal]}, shape: dense}\n"
+                            "      low: {mask: lengths, polarity: additive, dtype: float16}\n"
+                            "      next: {make: labels, shift: next}\n"
+                            "      label: {from: label}\n"
+                            "      n: {from: lengths}\n";
+
+static BenchOptions usual(const char *extra) {
+    return (BenchOptions){.sequences = 600,
+                          .block_target = 4096,
+                          .window = 2,
+                          .strands = 1,
+                          .world = 1,
+                          .ring_count = 1,
+                          .members = 1,
+                          .ranks = ranks,
+                          .masks = &fake_device,
+                          .extra = extra};
+}
+
+/* Run the stream on the device; at least `at_least` of its batches must have come from it. */
+static void run(const BenchOptions *options, const FakeScript *script, uint32_t rounds,
+                uint64_t at_least) {
+    FakeCounts counts;
+    Bench bench;
+
+    memset(&device, 0, sizeof device);
+    fake_device_reset(script);
+    bench_make(&bench, options);
+    bench_start(&bench, options);
+    for (uint32_t i = 0; i < rounds; i++)
+        take_round(&bench, &device);
+    ck_assert_uint_ge(device_batches(&bench), at_least);
+    bench_end(&bench);
+    compare(options->ring_count);
+    counts = fake_device_counts();
+    ck_assert_uint_eq(counts.lanes_made, counts.lanes_freed);
+    ck_assert_uint_le(counts.closes, counts.opens);
+    ck_assert_uint_eq(bench.device_events, counts.was_lost || (counts.failed && counts.calls == 1));
+}
+
+START_TEST(batches_are_the_cpus)
+{
+    static const char *const feeds[] = {
+        "    batch: {size: 16}\n",
+        "    batch: {size: 16, last: pad}\n    pad: {side: left, multiple_of: 8}\n",
+        "    batch: {size: 7, last: pad}\n    layout: time_first\n",
+        "    batch: {policy: bucket, size: 8}\n",
+        "    batch: {policy: tokens, tokens: 600, multiple_of: 4, last: pad}\n",
+        "    batch: {size: 16}\n    length: {max: 20, overflow: split}\n",
+        dense,
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(feeds); i++) {
+        BenchOptions options = usual(feeds[i]);
+        FakeScript script = {.slowness = 9, .seed = (uint32_t)i};
+
+        options.strands = 1 + (uint32_t)i % 3;
+        options.world = options.ring_count = 1 + (uint32_t)i % 2 * 2;
+        trace_cpu(&options, 60);
+        run(&options, &script, 60, 20);
+        script = (FakeScript){.slowness = 8, .seed = 77, .threads = true};
+        options.threads = true;
+        run(&options, &script, 60, 1);
+    }
+}
+END_TEST
+
+/* Nearly everything is dropped: batches of more windows than are ever decoded together. */
+START_TEST(batches_of_many_windows_stay_with_the_cpu)
+{
+    BenchOptions options = usual(
+        "    batch: {size: 16}\n    length: {max: 1, overflow: drop, empty: drop}\n");
+
+    options.sequences = 6000;
+    options.window = 1;
+    trace_cpu(&options, 10);
+    run(&options, &(FakeScript){.slowness = 5}, 10, 0);
+}
+END_TEST
+
+START_TEST(batches_that_are_too_large_for_a_lane_go_to_the_cpu)
+{
+    BenchOptions options = usual("    batch: {size: 16}\n");
+
+    options.input_bytes = 3200; /* about what half of the batches need */
+    trace_cpu(&options, 150);
+    run(&options, &(FakeScript){.slowness = 5}, 150, 20);
+    ck_assert_uint_lt(fake_device_counts().starts, 130);
+}
+END_TEST
+
+/* The change falls between two batches, whenever the device comes; or it never does. */
+START_TEST(streams_begin_on_the_cpu)
+{
+    BenchOptions options = usual(dense);
+
+    trace_cpu(&options, 60);
+    for (uint32_t late = 0; late <= 60; late += 15) {
+        Bench bench;
+
+        memset(&device, 0, sizeof device);
+        fake_device_reset(&(FakeScript){.slowness = 6, .seed = late});
+        bench_make(&bench, &options);
+        bench.hold_devices = true;
+        bench_start(&bench, &options);
+        for (uint32_t i = 0; i < 60; i++) {
+            if (i == late)
+                bench.hold_devices = false;
+            if (i <= late)
+                ck_assert_uint_eq(device_batches(&bench), 0);
+            take_round(&bench, &device);
+        }
+        if (late < 45)
+            ck_assert_uint_gt(device_batches(&bench), 0);
+        bench_end(&bench);
+        compare(1);
+    }
+}
+END_TEST
+
+/* Every call that can fail fails once; after an error bytes land where they should not, until close()
+ * is over. */
+START_TEST(any_call_may_fail)
+{
+    BenchOptions options = usual(dense);
+
+    trace_cpu(&options, 40);
+    for (uint32_t n = 1;; n++) {
+        run(&options, &(FakeScript){.slowness = 3, .seed = n, .fail_at = n}, 40, 0);
+        ck_assert_uint_lt(n, 2000);
+        if (!fake_device_counts().failed)
+            break;
+        if (fake_device_counts().was_lost)
+            ck_assert_uint_eq(fake_device_counts().closes, 1);
+        if (n > 60)
+            n += n / 4; /* all the same by then */
+    }
+}
+END_TEST
+
+START_TEST(any_call_may_fail_among_threads)
+{
+    BenchOptions options = usual("    batch: {size: 8}\n");
+
+    options.world = options.ring_count = 2;
+    options.threads = true;
+    trace_cpu(&options, 60);
+    for (uint32_t n = 1; n <= 150; n += 1 + n / 2)
+        run(&options,
+            &(FakeScript){.threads = true, .slowness = 4, .seed = n, .fail_at = n}, 60, 0);
+}
+END_TEST
+
+/* Trainers leave while batches are in flight: the stream ends when they have landed, not before. */
+START_TEST(a_stream_waits_for_its_flights)
+{
+    BenchOptions options = usual("    batch: {size: 16}\n");
+    PipelineEvent event;
+    Bench bench;
+
+    fake_device_reset(&(FakeScript){.slowness = 0});
+    bench_make(&bench, &options);
+    bench_start(&bench, &options);
+    while (device_batches(&bench) == 0) {
+        (void)bench_next(&bench, 0);
+        bench_release(&bench, 0);
+    }
+    bench.hold_devices = true;
+    for (int i = 0; i < 4; i++) {
+        bench_run(&bench);
+        stream_poke(bench.stream);
+        __atomic_store_n(&bench.rings[0].ack[0]->released, bench.rings[0].header->head,
+                         __ATOMIC_RELEASE);
+    }
+    ck_assert_uint_gt(fake_device_counts().starts, fake_device_counts().completed);
+    stream_leave(bench.stream, 0, 0);
+    for (int i = 0; i < 50; i++) {
+        bench_run(&bench);
+        ck_assert(!bench_event(&bench, &event));
+    }
+    bench.hold_devices = false;
+    ck_assert_int_eq(bench_wait_event(&bench).kind, PIPELINE_EVENT_CLOSED);
+    stream_free(bench.stream);
+    bench.stream = NULL;
+    bench_run(&bench);
+    bench_end(&bench);
+    ck_assert_uint_eq(fake_device_counts().lanes_freed, fake_device_counts().lanes_made);
+}
+END_TEST
+
+START_TEST(drain_publishes_what_is_in_flight)
+{
+    BenchOptions options = usual("    batch: {size: 16}\n");
+    Bench bench;
+
+    trace_cpu(&options, 40);
+    memset(&device, 0, sizeof device);
+    fake_device_reset(&(FakeScript){.slowness = 20});
+    bench_make(&bench, &options);
+    bench_start(&bench, &options);
+    for (int i = 0; i < 20; i++)
+        take_round(&bench, &device);
+    stream_drain(bench.stream);
+    while (__atomic_load_n(&bench.rings[0].header->state, __ATOMIC_ACQUIRE) != SEQFEED_RING_DRAIN)
+        bench_run(&bench);
+    while (bench.rings[0].taken < bench.rings[0].header->head)
+        take_round(&bench, &device);
+    ck_assert_uint_eq(fake_device_counts().starts, fake_device_counts().completed);
+    bench_end(&bench);
+    compare(1);
+}
+END_TEST
+
+/* The pipeline ends with batches in flight, as a daemon does whose trainers stay. */
+START_TEST(a_pipeline_may_end_at_any_time)
+{
+    for (uint32_t i = 0; i < 12; i++) {
+        BenchOptions options = usual("    batch: {size: 16}\n");
+        Bench bench;
+
+        options.threads = true;
+        memset(&device, 0, sizeof device);
+        fake_device_reset(&(FakeScript){.threads = true, .slowness = 15, .seed = i});
+        bench_make(&bench, &options);
+        bench_start(&bench, &options);
+        for (uint32_t k = 0; k < i * 3; k++)
+            take_round(&bench, &device);
+        bench.stream = NULL;
+        bench_end(&bench);
+    }
+}
+END_TEST
+
+/* ---- a device that hangs ---- */
+
+static uint64_t kept(const Bench *bench, uint64_t *ret_reserved) {
+    PipelineStatus status;
+
+    pipeline_status(bench->pipeline, &status);
+    *ret_reserved = status.memory_reserved;
+    return status.memory_kept;
+}
+
+/* Take batches until the device hangs and the stream is given up; then let it go. */
+static void run_until_given_up(Bench *bench, Trace *trace) {
+    SeqfeedRingHeader *header = bench->rings[0].header;
+    PipelineEvent event;
+
+    for (;;) {
+        bool is_there = __atomic_load_n(&header->head, __ATOMIC_ACQUIRE) > bench->rings[0].taken;
+
+        pipeline_watch_devices(bench->pipeline);
+        if (is_there) {
+            take_round(bench, trace);
+        } else if (bench_event(bench, &event)) {
+            break;
+        } else {
+            stream_poke(bench->stream);
+            usleep(100);
+        }
+    }
+    ck_assert_int_eq(event.kind, PIPELINE_EVENT_FAILED);
+    ck_assert_int_eq(event.code, -ECONNRESET);
+    ck_assert_ptr_nonnull(strstr(event.text, "attach again at the last cursor"));
+    ck_assert_uint_eq(__atomic_load_n(&header->state, __ATOMIC_ACQUIRE), SEQFEED_RING_FAILED);
+    ck_assert_uint_eq(bench->device_events, 1);
+    stream_leave(bench->stream, 0, 0);
+    do
+        event = bench_wait_event(bench);
+    while (event.kind != PIPELINE_EVENT_CLOSED);
+    stream_free(bench->stream);
+    bench->stream = NULL;
+}
+
+static void forget_rings(Bench *bench) {
+    munmap(bench->rings[0].data, bench->rings[0].header->ring_bytes);
+    munmap(bench->rings[0].ack[0], SEQFEED_PAGE);
+    memset(bench->rings, 0, sizeof bench->rings);
+}
+
+/* Where nothing of it is in flight a ring is safe, and its trainers go on. */
+static void hang(const FakeScript *script, bool is_for_ever) {
+    BenchOptions options = usual("    batch: {size: 16}\n");
+    uint64_t reserved, ring;
+    Bench bench;
+
+    trace_cpu(&options, 200);
+    memset(&device, 0, sizeof device);
+    fake_device_reset(script);
+    options.threads = true;
+    options.patience_ns = 20 * NS_PER_MS;
+    bench_make(&bench, &options);
+    bench_start(&bench, &options);
+    ring = ring_bytes(bench.feed->slots, bench.feed->slot_bytes) +
+           bench.feed->slots * bench.feed->device_input_bytes;
+    run_until_given_up(&bench, &device);
+    compare(1);
+    ck_assert_uint_eq(kept(&bench, &reserved), ring);
+    ck_assert_uint_eq(reserved, ring);
+    forget_rings(&bench);
+
+    /* The trainer attaches again, here from the beginning: on the CPU. */
+    memset(&device, 0, sizeof device);
+    bench_start(&bench, &options);
+    for (int i = 0; i < 30; i++)
+        take_round(&bench, &device);
+    compare(1);
+    ck_assert_uint_eq(device_batches(&bench), 0);
+    stream_leave(bench.stream, 0, 0);
+    ck_assert_int_eq(bench_wait_event(&bench).kind, PIPELINE_EVENT_CLOSED);
+    stream_free(bench.stream);
+    bench.stream = NULL;
+    ck_assert_uint_eq(kept(&bench, &reserved), ring);
+    fake_device_let_go();
+    while (!is_for_ever && kept(&bench, &reserved) > 0)
+        usleep(100);
+    if (!is_for_ever)
+        ck_assert_uint_eq(reserved, 0);
+    bench_end(&bench);
+    ck_assert_uint_eq(fake_device_counts().lanes_freed, fake_device_counts().lanes_made);
+}
+
+START_TEST(a_device_that_hangs_is_left_behind)
+{
+    hang(&(FakeScript){.threads = true, .slowness = 10, .fail_at = 30, .close_hangs = true}, false);
+    hang(&(FakeScript){.threads = true, .slowness = 10, .wait_hangs = true}, false);
+}
+END_TEST
+
+START_TEST(memory_that_a_driver_does_not_let_go_of_is_kept)
+{
+    hang(&(FakeScript){.threads = true, .slowness = 10, .fail_at = 30, .close_fails = true}, true);
+}
+END_TEST
+
+CHECK_MAIN("device", batches_are_the_cpus, batches_of_many_windows_stay_with_the_cpu,
+           batches_that_are_too_large_for_a_lane_go_to_the_cpu, streams_begin_on_the_cpu,
+           any_call_may_fail, any_call_may_fail_among_threads, a_stream_waits_for_its_flights,
+           drain_publishes_what_is_in_flight, a_pipeline_may_end_at_any_time,
+           a_device_that_hangs_is_left_behind, memory_that_a_driver_does_not_let_go_of_is_kept)
