@@ -213,6 +213,8 @@ void stream_issue_pieces(Stream *stream, StreamRing *ring, Pushed *pushed) {
 
     for (uint64_t sequence = writer->head; sequence < writer->claimed; sequence++) {
         SlotJob *job = &ring->jobs[sequence % writer->slot_count];
+        if (job->pieces_issued == job->piece_count)
+            continue;
         if (job->on_device)
             stream_device_issue(stream, job, pushed);
         while (!job->on_device && job->pieces_issued < job->piece_count &&
