@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "mask/fill.h"
+#include "mask/token_lists.h"
 
 enum { ROWS = 64, LENGTH = 4096, DENSE_ROWS = 4, PAIRS = 15, VALUES = 4 };
 
@@ -29,6 +30,8 @@ typedef struct Subject {
     { .source = TENSOR_MASK_LENGTHS, .dtype = SEQFEED_BOOL, .polarity = SEQFEED_POLARITY_KEEP }
 #define LABELS \
     { .source = TENSOR_LABELS, .element = ELEMENT_U16, .dtype = SEQFEED_INT64, .pad = -100 }
+#define SPECIAL \
+    { .source = TENSOR_SPECIAL, .dtype = SEQFEED_INT64, .value_count = 3 }
 #define STEPS(kind, type, first, count)                                               \
     {                                                                                 \
         .source = kind, .dtype = type, .polarity = SEQFEED_POLARITY_KEEP, .width = 1, \
@@ -49,6 +52,14 @@ static const Subject subjects[] = {
      1,
      ROWS,
      LENGTH},
+    {"token_ids x 100 bool",
+     {STEPS(TENSOR_MASK, SEQFEED_BOOL, 0, 1)},
+     {{.op = MASK_TOKEN_IDS, .count = 100}},
+     1,
+     1,
+     ROWS,
+     LENGTH},
+    {"special_tokens int64", {SPECIAL}, {{0}}, 1, 0, ROWS, LENGTH},
     {"dense causal bool",
      {STEPS(TENSOR_MASK_DENSE, SEQFEED_BOOL, 0, 3)},
      {CAUSAL},
@@ -95,6 +106,10 @@ static void measure(const Subject *subject, const FillRow *rows) {
                       .values = {0, 7, 9}};
     memcpy(set.tensors, subject->tensors, sizeof subject->tensors);
     memcpy(set.steps, subject->steps, sizeof subject->steps);
+    for (int64_t i = 3; i < 100; i++)
+        set.values[i] = 31 * i;
+    if (token_lists_make(&set) < 0)
+        exit(1);
     tensor_layout(&set, subject->rows, subject->length, &layout);
     slot = aligned_alloc(4096, align_up(layout.bytes, 4096));
     if (!slot)
@@ -118,6 +133,7 @@ static void measure(const Subject *subject, const FillRow *rows) {
     printf("%-22s %8.3f Gslot/s %8.2f GB/s, plain stores %8.2f GB/s, ratio %.2f\n", subject->name,
            (double)places / median(fill) / 1e9, (double)layout.bytes / median(fill) / 1e9,
            (double)layout.bytes / median(store) / 1e9, median(ratio));
+    token_lists_free(&set);
     free(slot);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/arithmetic.h"
 #include "feed/feed_internal.h"
+#include "mask/token_lists.h"
 
 int feed_error(const FeedSource *source, Error *error, SettingsPlace place, const char *key,
                const char *format, ...) {
@@ -131,6 +132,7 @@ void feed_unref(Feed *feed) {
     for (uint32_t i = 0; i < FEED_EPOCHS_KEPT; i++)
         feed_epoch_unref(feed, feed->epochs[i]);
     pthread_mutex_destroy(&feed->lock);
+    token_lists_free(&feed->tensors);
     catalog_free(feed->catalog);
     free(feed->block_pieces);
     free(feed->boundaries);

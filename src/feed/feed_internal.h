@@ -37,7 +37,7 @@ typedef struct Wanted {
     const SettingsTensor *tensor;
 } Wanted;
 
-enum { FEED_PRESET_MAX = 5 };
+enum { FEED_PRESET_MAX = 8 };
 
 /* An error in tensors.NAME.KEY, or in all of tensors when a preset asked for it. */
 int feed_tensor_error(const Wanted *wanted, Error *error, SettingsPlace place, const char *key,
@@ -47,11 +47,19 @@ bool feed_integer_fits(int64_t value, uint32_t dtype);
 MUST_CHECK int feed_make_mask(const Wanted *wanted, TensorSet *set, TensorSpec *spec, Error *error);
 MUST_CHECK int feed_make_apply(const Wanted *wanted, TensorSet *set, TensorSpec *spec,
                                Error *error);
+MUST_CHECK int feed_make_steps(const Wanted *wanted, TensorSet *set, TensorSpec *spec,
+                               Error *error);
 MUST_CHECK int feed_make_other(const Wanted *wanted, TensorSet *set, TensorSpec *spec,
                                Error *error);
 /* feed_presets.c: a preset for this dataset, as if it had been written out. Returns the number. */
-uint32_t feed_expand_preset(SettingsPreset preset, const Catalog *catalog,
+uint32_t feed_expand_preset(SettingsPreset preset, const Catalog *catalog, bool packed,
                             SettingsTensor ret_tensors[FEED_PRESET_MAX]);
+/* feed_packed.c: does the preset go with rows of several sequences, or without? */
+MUST_CHECK int feed_check_preset(const Feed *feed, const FeedSource *source, Error *error);
+/* May this set of tensors be made of packed rows, or of others? */
+MUST_CHECK int feed_check_packed(const Feed *feed, const FeedSource *source, Error *error);
+/* The tensors that `wanted`, block_lists, stands for: added to the set as NAME.kv_num_blocks … */
+MUST_CHECK int feed_add_blocks(const Wanted *wanted, TensorSet *set, Error *error);
 
 /* The TensorSet and slot bytes. */
 MUST_CHECK int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error);

@@ -32,6 +32,8 @@ static int refuse(const Wanted *wanted, Error *error, SettingsPlace place, const
 static uint32_t shortest_batch(const Feed *feed, const SettingsFeed *settings) {
     uint32_t shortest = MIN(feed->catalog->length_min, feed->plan.length_max);
 
+    if (feed->plan.policy == PLAN_POLICY_PACK)
+        return feed->tensors.length_max;
     if (shortest > 0 && settings->overflow == SETTINGS_OVERFLOW_SPLIT)
         shortest = 1; /* a sequence's last piece */
     if (settings->empty == SETTINGS_EMPTY_DROP)
@@ -121,6 +123,7 @@ static int add_step(const Wanted *wanted, TensorSet *set, const SettingsMaskStep
         [SETTINGS_MASK_INDICES] = MASK_INDICES,
         [SETTINGS_MASK_INDEX_COLUMN] = MASK_INDEX_COLUMN,
         [SETTINGS_MASK_TOKEN_IDS] = MASK_TOKEN_IDS,
+        [SETTINGS_MASK_SEGMENTS] = MASK_SEGMENTS,
         [SETTINGS_MASK_AND] = MASK_AND,
         [SETTINGS_MASK_OR] = MASK_OR,
         [SETTINGS_MASK_NOT] = MASK_NOT,
@@ -148,7 +151,7 @@ static int add_step(const Wanted *wanted, TensorSet *set, const SettingsMaskStep
     return r;
 }
 
-static int add_steps(const Wanted *wanted, TensorSet *set, TensorSpec *spec, Error *error) {
+int feed_make_steps(const Wanted *wanted, TensorSet *set, TensorSpec *spec, Error *error) {
     static const SettingsMaskStep lengths = {.op = SETTINGS_MASK_LENGTHS};
     const SettingsTensor *tensor = wanted->tensor;
     int r = 0;
@@ -192,6 +195,9 @@ static int check_infinite(const Wanted *wanted, const TensorSet *set, const Tens
         case MASK_WINDOW: /* padding further right than the window sees nothing that is real */
             reason = spec->step_count > 1 ? "a window" : NULL;
             break;
+        case MASK_SEGMENTS:
+            reason = "segments, which padding sees nothing of,";
+            break;
         case MASK_LENGTHS:
             reason = settings->pad_left                       ? "padding on the left"
                      : has_empty_rows(wanted->feed, settings) ? "rows without tokens"
@@ -222,7 +228,7 @@ int feed_make_mask(const Wanted *wanted, TensorSet *set, TensorSpec *spec, Error
     spec->polarity = polarities[tensor->polarity];
     if (spec->polarity == SEQFEED_POLARITY_ADDITIVE)
         spec->pad = additive_bits(spec->dtype, tensor->fill_infinite);
-    r = add_steps(wanted, set, spec, error);
+    r = feed_make_steps(wanted, set, spec, error);
     if (r < 0)
         return r;
     spec->source = tensor->dense ? TENSOR_MASK_DENSE : TENSOR_MASK;
@@ -242,7 +248,7 @@ int feed_make_apply(const Wanted *wanted, TensorSet *set, TensorSpec *spec, Erro
                       wanted->tensor->from);
     spec->source = TENSOR_APPLY;
     spec->multiply = wanted->tensor->multiply;
-    return add_steps(wanted, set, spec, error);
+    return feed_make_steps(wanted, set, spec, error);
 }
 
 static int find_spans(const Wanted *wanted, TensorSpec *spec, Error *error) {
@@ -294,7 +300,9 @@ int feed_make_other(const Wanted *wanted, TensorSet *set, TensorSpec *spec, Erro
 
     spec->dtype = tensor->dtype[0]                          ? tensor_dtype_parse(tensor->dtype)
                   : tensor->make == SETTINGS_MAKE_LOSS_MASK ? SEQFEED_FLOAT32
-                                                            : SEQFEED_INT64;
+                  : tensor->make >= SETTINGS_MAKE_SEGMENTS && tensor->make != SETTINGS_MAKE_LENGTHS
+                      ? SEQFEED_INT32
+                      : SEQFEED_INT64;
     spec->shift = tensor->shift != SETTINGS_SHIFT_NONE;
     switch (tensor->make) {
     case SETTINGS_MAKE_LABELS:
@@ -311,10 +319,26 @@ int feed_make_other(const Wanted *wanted, TensorSet *set, TensorSpec *spec, Erro
                                                   tensor->value_count);
         spec->value_count = tensor->value_count;
         return r;
+    case SETTINGS_MAKE_SEGMENTS:
+        spec->source = TENSOR_PACK_SEGMENTS;
+        return 0;
+    case SETTINGS_MAKE_LENGTHS:
+        spec->source = TENSOR_LENGTHS;
+        return 0;
+    case SETTINGS_MAKE_CU_SEQLENS:
+        spec->source = TENSOR_PACK_CU_SEQLENS;
+        return 0;
+    case SETTINGS_MAKE_CU_SEQLENS_PADDED:
+        spec->source = TENSOR_PACK_CU_PADDED;
+        return 0;
+    case SETTINGS_MAKE_MAX_SEQLEN:
+        spec->source = TENSOR_PACK_MAX_SEQLEN;
+        return 0;
     default:
         spec->source = tensor->make == SETTINGS_MAKE_POSITION_IDS ? TENSOR_POSITIONS : TENSOR_TYPES;
         spec->pad = tensor->has_pad ? tensor->pad_integer : 0;
-        if (tensor->has_pad &&
+        spec->counts_on = tensor->pad_counts;
+        if (tensor->has_pad && !tensor->pad_counts &&
             (!tensor->pad_is_integer || !feed_integer_fits(spec->pad, spec->dtype)))
             return refuse(wanted, error, tensor->pad_place, "pad", "%g does not fit %s",
                           tensor->pad_float, tensor_dtype_name(spec->dtype));

@@ -28,6 +28,10 @@ static SettingsTensor mask(const char *name, const char *dtype) {
 static SettingsTensor make(const char *name, SettingsMake what, SettingsShift shift) {
     SettingsTensor tensor = {.kind = SETTINGS_TENSOR_MAKE, .make = what, .shift = shift};
 
+    /* Megatron counts on where a row is padded. */
+    tensor.pad_counts = what == SETTINGS_MAKE_POSITION_IDS && shift == SETTINGS_SHIFT_MEGATRON;
+    tensor.has_pad = tensor.pad_counts;
+
     strcpy(tensor.name, name);
     return tensor;
 }
@@ -42,13 +46,32 @@ static SettingsTensor label(const Catalog *catalog, int column) {
     return tensor;
 }
 
-uint32_t feed_expand_preset(SettingsPreset preset, const Catalog *catalog,
+/* Of packed rows: what tells sequences apart comes between tokens and mask, what counts them last.
+ */
+static uint32_t expand_packed_seed(const Catalog *catalog, int column,
+                                   SettingsTensor *ret_tensors) {
+    uint32_t count = 0;
+
+    ret_tensors[count++] = from("tokens", "tokens", "");
+    ret_tensors[count++] = make("segments", SETTINGS_MAKE_SEGMENTS, 0);
+    ret_tensors[count++] = make("position_ids", SETTINGS_MAKE_POSITION_IDS, 0);
+    ret_tensors[count++] = mask("mask", "");
+    ret_tensors[count++] = from("lengths", "lengths", "");
+    if (column >= 0)
+        ret_tensors[count++] = label(catalog, column);
+    ret_tensors[count++] = make("cu_seqlens", SETTINGS_MAKE_CU_SEQLENS, 0);
+    return count;
+}
+
+uint32_t feed_expand_preset(SettingsPreset preset, const Catalog *catalog, bool packed,
                             SettingsTensor ret_tensors[FEED_PRESET_MAX]) {
     int column = catalog_find_column(catalog, "label");
     uint32_t count = 0;
 
     switch (preset) {
     case SETTINGS_PRESET_SEED:
+        if (packed)
+            return expand_packed_seed(catalog, column, ret_tensors);
         ret_tensors[count++] = from("tokens", "tokens", "");
         ret_tensors[count++] = mask("mask", "");
         if (column >= 0)
@@ -70,7 +93,17 @@ uint32_t feed_expand_preset(SettingsPreset preset, const Catalog *catalog,
         ret_tensors[count++] = from("tokens", "tokens", "int64");
         ret_tensors[count++] = make("labels", SETTINGS_MAKE_LABELS, SETTINGS_SHIFT_MEGATRON);
         ret_tensors[count++] = make("loss_mask", SETTINGS_MAKE_LOSS_MASK, SETTINGS_SHIFT_MEGATRON);
+        ret_tensors[count++] = make("position_ids", SETTINGS_MAKE_POSITION_IDS,
+                                    SETTINGS_SHIFT_MEGATRON);
+        break;
+    case SETTINGS_PRESET_HF_PACKED_LM:
+        ret_tensors[count++] = from("input_ids", "tokens", "int64");
         ret_tensors[count++] = make("position_ids", SETTINGS_MAKE_POSITION_IDS, 0);
+        ret_tensors[count++] = make("labels", SETTINGS_MAKE_LABELS, SETTINGS_SHIFT_NONE);
+        ret_tensors[count++] = make("cu_seq_lens_q", SETTINGS_MAKE_CU_SEQLENS, 0);
+        ret_tensors[count++] = make("cu_seq_lens_k", SETTINGS_MAKE_CU_SEQLENS, 0);
+        ret_tensors[count++] = make("max_length_q", SETTINGS_MAKE_MAX_SEQLEN, 0);
+        ret_tensors[count++] = make("max_length_k", SETTINGS_MAKE_MAX_SEQLEN, 0);
         break;
     }
     return count;

@@ -11,6 +11,7 @@
 
 #include "base/arithmetic.h"
 #include "base/text.h"
+#include "mask/token_lists.h"
 
 int feed_tensor_error(const Wanted *wanted, Error *error, SettingsPlace place, const char *key,
                       const char *sentence) {
@@ -189,49 +190,21 @@ static int make_tensor(const Wanted *wanted, TensorSet *set, TensorSpec *spec, E
     return r;
 }
 
-/* Rules look at rows of one sequence. */
-static int check_packed(const Wanted *wanted, const TensorSpec *spec, Error *error) {
-    switch (spec->source) {
-    case TENSOR_TOKENS:
-    case TENSOR_TOKEN_COLUMN:
-    case TENSOR_SEQUENCE_COLUMN:
-    case TENSOR_LENGTHS:
-    case TENSOR_MASK_LENGTHS:
-        return 0;
-    default:
-        if (wanted->feed->plan.policy != PLAN_POLICY_PACK)
-            return 0;
+/* One entry is one tensor, but for block_lists. */
+static int add_tensor(const Wanted *wanted, TensorSet *set, Error *error) {
+    int r;
+
+    if (wanted->tensor->kind == SETTINGS_TENSOR_MAKE &&
+        wanted->tensor->make == SETTINGS_MAKE_BLOCK_LISTS)
+        return feed_add_blocks(wanted, set, error);
+    if (set->count == SEQFEED_TENSORS_MAX)
         return feed_tensor_error(wanted, error, wanted->tensor->place, "make",
-                                 "batch.policy: pack puts several sequences into a row, and this "
-                                 "tensor would mix them; allowed with it: from, mask: lengths, "
-                                 "the preset seed");
-    }
-}
-
-static TensorSpec packed_tensor(const char *name, TensorSource source, uint32_t dtype) {
-    TensorSpec spec = {.source = source, .dtype = dtype, .width = 1};
-
-    strcpy(spec.name, name);
-    return spec;
-}
-
-/* The preset `seed` of packed batches: tokens, mask, labels where there are some, and lengths stand
- * there; what only packed batches have comes between and behind them. */
-static void add_packed(TensorSet *set) {
-    TensorSpec ordinary[4];
-    uint32_t had = set->count, count = 0;
-
-    assert(had >= 3 && had <= ARRAY_COUNT(ordinary));
-    memcpy(ordinary, set->tensors, had * sizeof *ordinary);
-    set->tensors[count++] = ordinary[0];
-    set->tensors[count++] = packed_tensor("segments", TENSOR_PACK_SEGMENTS, SEQFEED_INT32);
-    set->tensors[count++] = packed_tensor("position_ids", TENSOR_PACK_POSITIONS, SEQFEED_INT64);
-    set->tensors[count++] = ordinary[1];
-    set->tensors[count++] = ordinary[had - 1];
-    if (had == 4)
-        set->tensors[count++] = ordinary[2];
-    set->tensors[count++] = packed_tensor("cu_seqlens", TENSOR_PACK_CU_SEQLENS, SEQFEED_INT32);
-    set->count = count;
+                                 "is one tensor too many: a batch has at most 24, and block_lists "
+                                 "are four of them");
+    r = make_tensor(wanted, set, &set->tensors[set->count], error);
+    if (r == 0)
+        set->count++;
+    return r;
 }
 
 /* The padded length of the longest batch that can occur. */
@@ -281,6 +254,8 @@ static int bound_sequences(Feed *feed, const FeedSource *source, Error *error) {
                           "count",
                           plan->size, plan->length);
     feed->tensors.sequences_max = (uint32_t)most;
+    feed->tensors.tail_segment = source->feed->tensors_preset &&
+                                 source->feed->preset == SETTINGS_PRESET_HF_PACKED_LM;
     if (source->feed->time_first)
         return feed_error(source, error, source->feed->tensors_place, "layout",
                           "time_first means nothing with batch.policy: pack");
@@ -290,13 +265,14 @@ static int bound_sequences(Feed *feed, const FeedSource *source, Error *error) {
 int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
     const SettingsFeed *settings = source->feed;
     const SettingsTensor *tensors = settings->tensors;
+    uint32_t count = settings->tensor_count;
     SettingsTensor preset[FEED_PRESET_MAX];
     Error reason = {0};
     int r;
 
-    feed->tensors.count = settings->tensor_count;
     if (settings->tensors_preset) {
-        feed->tensors.count = feed_expand_preset(settings->preset, feed->catalog, preset);
+        count = feed_expand_preset(settings->preset, feed->catalog,
+                                   feed->plan.policy == PLAN_POLICY_PACK, preset);
         tensors = preset;
     }
     feed->tensors.token_element = feed->catalog->columns[0].type;
@@ -309,20 +285,21 @@ int feed_check_tensors(Feed *feed, const FeedSource *source, Error *error) {
     r = bound_length(feed, source, error);
     if (r == 0)
         r = bound_sequences(feed, source, error);
+    if (r == 0)
+        r = feed_check_preset(feed, source, error);
     if (r < 0)
         return r;
-    for (uint32_t t = 0; t < feed->tensors.count; t++) {
+    for (uint32_t t = 0; t < count && r == 0; t++) {
         const Wanted wanted = {.source = source, .feed = feed, .tensor = &tensors[t]};
 
-        r = make_tensor(&wanted, &feed->tensors, &feed->tensors.tensors[t], error);
-        if (r == 0)
-            r = check_packed(&wanted, &feed->tensors.tensors[t], error);
-        if (r < 0)
-            return r;
+        r = add_tensor(&wanted, &feed->tensors, error);
     }
-    if (feed->plan.policy == PLAN_POLICY_PACK && settings->tensors_preset &&
-        settings->preset == SETTINGS_PRESET_SEED)
-        add_packed(&feed->tensors);
+    if (r == 0)
+        r = feed_check_packed(feed, source, error);
+    if (r == 0 && token_lists_make(&feed->tensors) < 0)
+        r = error_set(error, -ENOMEM, "no memory for the lists of tokens of feed %s", feed->name);
+    if (r < 0)
+        return r;
     r = tensor_slot_bytes(&feed->tensors, &feed->slot_bytes, &reason);
     if (r < 0)
         return feed->plan.policy == PLAN_POLICY_TOKENS

@@ -86,7 +86,8 @@ static void find_inputs(const TensorSet *set, Inputs *inputs, CellPlan *plan) {
         plan->token_input = token_input;
 }
 
-/* Is every tensor one that mask_cell.h has rules for? */
+/* Is every tensor one that mask_cell.h has rules for? Rows of several sequences, segments and lists of
+ * blocks are the CPU's. */
 static bool has_rules(const TensorSet *set) {
     for (uint32_t t = 0; t < set->count; t++)
         if (set->tensors[t].source > TENSOR_SPECIAL)
@@ -123,6 +124,7 @@ int cell_plan_make(const TensorSet *set, CellPlan *ret_plan) {
             .width = has_column(spec) && spec->source != TENSOR_LABELS ? spec->width : 1,
             .shift = spec->shift,
             .multiply = spec->multiply,
+            .counts_on = spec->counts_on,
             .has_spans = spec->has_spans,
             .spans_element = spec->spans_element,
             .spans_element_bytes = element_bytes(spec->spans_element),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* compute.h: tensors whose elements follow from rules (mask_rule.h) rather than from a column
  * alone: masks from steps, products, positions, labels, loss masks. Part of the CPU backend; fill.c
- * calls it row by row. Pure functions; any thread. */
+ * and fill_packed.c call it row by row. Pure functions; any thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,9 +19,9 @@ bool compute_knows(const TensorSpec *spec);
 void compute_places(const TensorSet *set, const TensorSpec *spec, const FillRow *row,
                     uint32_t length, uint32_t first, uint32_t last, void *to);
 
-/* Write row `row` of a dense mask: [length, stride] elements. */
-void compute_dense(const TensorSet *set, const TensorSpec *spec, const FillRow *row,
-                   uint32_t length, void *to);
+/* Write all places of a packed row that holds these sequences. */
+void compute_packed(const TensorSet *set, const TensorSpec *spec, const FillRow *sources,
+                    uint32_t count, uint32_t length, void *to);
 
 /* What a row's lists say that its place in the batch does not allow: 0, or -ERANGE with the tensor,
  * the value and what is allowed. Cheap when no tensor has lists. */

@@ -6,24 +6,23 @@
 #include "mask/compute.h"
 #include "mask/row_view.h"
 
-static int check_index(const TensorSet *set, const TensorSpec *spec, int64_t index, uint32_t length,
-                       Error *error) {
+/* The row of an index in the configuration, the row's sequence of one in a packed dataset. */
+static int check_index(const TensorSet *set, const TensorSpec *spec, int64_t index,
+                       const char *where, uint32_t length, Error *error) {
     uint32_t place;
 
     if (mask_rule_index(index, length, &place) && (set->parity || index >= 0))
         return 0;
     return error_set(
         error, -ERANGE,
-        "tensor %s: index %" PRId64 " is outside the row, which has %" PRIu32 " places%s",
-        spec->name, index, length,
+        "tensor %s: index %" PRId64 " is outside the %s, which has %" PRIu32 " %s%s", spec->name,
+        index, where, length, *where == 'r' ? "places" : "tokens",
         set->parity || index >= 0 ? "" : "; 'values: parity' counts negative ones from the end");
 }
 
 static int check_spans(const RowView *row, const TensorSpec *spec, Error *error) {
     RowList list = row_list(row, spec->spans, spec->spans_element, spec->spans_width);
-    const FillRow *source = row->source;
-    uint32_t length =
-        ((const uint32_t *)(const void *)source->columns[row->set->column_count])[source->sequence];
+    uint32_t length = row_sequence_length(row);
 
     if (list.count % 2)
         return error_set(error, -ERANGE,
@@ -45,18 +44,21 @@ static int check_spans(const RowView *row, const TensorSpec *spec, Error *error)
 
 static int check_steps(const RowView *row, const TensorSpec *spec, Error *error) {
     const MaskStep *steps = steps_of(row->set, spec);
+    bool packed = row->set->packed;
     int r = 0;
 
     for (uint32_t s = 0; s < spec->step_count && r == 0; s++) {
         if (steps[s].op == MASK_INDICES) {
             for (uint32_t i = 0; i < steps[s].count && r == 0; i++)
-                r = check_index(row->set, spec, row->set->values[steps[s].first + i], row->length,
-                                error);
+                r = check_index(row->set, spec, row->set->values[steps[s].first + i], "row",
+                                row->length, error);
         } else if (steps[s].op == MASK_INDEX_COLUMN) {
             RowList list = row_list(row, steps[s].first, steps[s].count, 1);
 
             for (uint32_t i = 0; i < list.count && r == 0; i++)
-                r = check_index(row->set, spec, row_list_value(&list, i), row->length, error);
+                r = check_index(row->set, spec, row_list_value(&list, i),
+                                packed ? "sequence" : "row",
+                                packed ? row_sequence_length(row) : row->length, error);
         }
     }
     return r;

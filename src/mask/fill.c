@@ -10,8 +10,10 @@
 #include <string.h>
 
 #include "base/attributes.h"
+#include "mask/block_lists.h"
 #include "mask/compute.h"
 #include "mask/convert.h"
+#include "mask/dense.h"
 #include "mask/mask_rule.h"
 
 enum {
@@ -37,6 +39,11 @@ typedef struct Fill {
     uint64_t pad_bits;
 } Fill;
 
+/* Rows are written as a whole, batch first in every layout. */
+static bool is_whole(const TensorSpec *spec) {
+    return spec->source == TENSOR_MASK_DENSE || block_lists_knows(spec);
+}
+
 static Fill fill_new(const TensorSet *set, const TensorLayout *layout, uint32_t tensor, void *slot,
                      uint32_t rows, uint32_t length) {
     const TensorSpec *spec = &set->tensors[tensor];
@@ -61,7 +68,7 @@ static Fill fill_new(const TensorSet *set, const TensorLayout *layout, uint32_t 
     } else if (spec->source == TENSOR_MASK_LENGTHS) {
         fill.real_bits = mask_rule_bits(spec->dtype, spec->polarity, (uint64_t)spec->pad, 1);
         fill.pad_bits = mask_rule_bits(spec->dtype, spec->polarity, (uint64_t)spec->pad, 0);
-    } else if (spec->source != TENSOR_LENGTHS && spec->source != TENSOR_MASK_DENSE) {
+    } else if (spec->source != TENSOR_LENGTHS && !is_whole(spec)) {
         fill.width = spec->width;
         fill.place_bytes *= spec->width;
         fill.from_bytes = element_bytes(spec->element) * spec->width;
@@ -225,13 +232,14 @@ static void fill_lengths(const Fill *fill, uint32_t first_row, const FillRow *so
                        fill->value_bytes, 1);
 }
 
-static void fill_dense(const Fill *fill, const TensorSpec *spec, uint32_t first_row,
+static void fill_whole(const Fill *fill, const TensorSpec *spec, uint32_t first_row,
                        const FillRow *sources, uint32_t count) {
-    uint64_t row_bytes = fill->length * tensor_dense_stride(fill->length) * fill->value_bytes;
+    uint64_t row_bytes = tensor_row_bytes(spec, fill->length);
+    uint8_t *to = fill->to + first_row * row_bytes;
 
-    for (uint32_t r = 0; r < count; r++)
-        compute_dense(fill->set, spec, sources ? &sources[r] : NULL, fill->length,
-                      fill->to + (first_row + r) * row_bytes);
+    for (uint32_t r = 0; r < count; r++, to += row_bytes)
+        (block_lists_knows(spec) ? block_lists_fill : dense_fill)(
+            fill->set, spec, sources ? &sources[r] : NULL, sources ? 1 : 0, fill->length, to);
 }
 
 /* `sources` NULL: empty rows. */
@@ -244,8 +252,8 @@ static void fill_all(const TensorSet *set, const TensorLayout *layout, void *slo
 
         if (layout->kept >> t & 1)
             continue;
-        if (source == TENSOR_MASK_DENSE)
-            fill_dense(&fill, &set->tensors[t], first_row, sources, count);
+        if (is_whole(&set->tensors[t]))
+            fill_whole(&fill, &set->tensors[t], first_row, sources, count);
         else if (source == TENSOR_LENGTHS)
             fill_lengths(&fill, first_row, sources, count);
         else if (source == TENSOR_SEQUENCE_COLUMN)

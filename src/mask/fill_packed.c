@@ -4,119 +4,97 @@
 #include <assert.h>
 #include <string.h>
 
+#include "mask/block_lists.h"
+#include "mask/compute.h"
 #include "mask/convert.h"
+#include "mask/dense.h"
 #include "mask/mask_rule.h"
+#include "mask/row_view.h"
 
-enum { LABEL_IGNORE = -100 };
-
-/* One padded tensor, with everything decided that does not depend on the row. */
+/* One padded tensor of runs, with everything decided that does not depend on the row. */
 typedef struct Packing {
     const TensorSpec *spec;
     ConvertFunction *convert; /* NULL: no column */
     uint32_t from_bytes;      /* of one token on disk */
     uint32_t value_bytes, place_bytes;
     uint64_t real_bits, pad_bits;
-    bool tail_segment; /* the padding of a row is numbered like one more sequence */
 } Packing;
 
-static Packing packing_new(const TensorSet *set, const TensorSpec *spec) {
+static Packing packing_new(const TensorSpec *spec) {
     uint32_t value_bytes = tensor_dtype_bytes(spec->dtype);
     Packing packing = {.spec = spec,
                        .value_bytes = value_bytes,
                        .place_bytes = value_bytes,
-                       .pad_bits = (uint64_t)spec->pad,
-                       .tail_segment = set->tail_segment};
+                       .pad_bits = (uint64_t)spec->pad};
 
     switch (spec->source) {
-    case TENSOR_TOKENS:
-    case TENSOR_TOKEN_COLUMN:
-    case TENSOR_PACK_LABELS:
-        packing.convert = convert_find(spec->element, spec->dtype);
-        packing.from_bytes = element_bytes(spec->element) * spec->width;
-        packing.place_bytes *= spec->width;
-        assert(packing.convert);
-        break;
     case TENSOR_MASK_LENGTHS:
         packing.real_bits = mask_rule_bits(spec->dtype, spec->polarity, packing.pad_bits, 1);
         packing.pad_bits = mask_rule_bits(spec->dtype, spec->polarity, packing.pad_bits, 0);
         break;
-    default:
+    case TENSOR_PACK_SEGMENTS:
         packing.pad_bits = 0;
+        break;
+    default:
+        packing.convert = convert_find(spec->element, spec->dtype);
+        packing.from_bytes = element_bytes(spec->element) * spec->width;
+        packing.place_bytes *= spec->width;
+        assert(packing.convert);
     }
     return packing;
 }
 
-static void count_up(uint8_t *to, uint32_t value_bytes, uint32_t count) {
-    if (value_bytes == sizeof(uint64_t)) {
-        uint64_t *values = (uint64_t *)(void *)to;
-        for (uint32_t i = 0; i < count; i++)
-            values[i] = i;
-    } else {
-        uint32_t *values = (uint32_t *)(void *)to;
-        assert(value_bytes == sizeof(uint32_t));
-        for (uint32_t i = 0; i < count; i++)
-            values[i] = i;
-    }
-}
-
-/* The places of one sequence, the `number`-th of its row. */
-static void pack_sequence(const Packing *packing, const FillRow *source, uint32_t number,
-                          uint8_t *to) {
+static void pack_run(const Packing *packing, const RowRun *run, uint8_t *row) {
     const TensorSpec *spec = packing->spec;
-    const uint8_t *from;
+    uint8_t *to = row + (size_t)run->first * packing->place_bytes;
+    uint32_t places = run->last - run->first;
 
-    switch (spec->source) {
-    case TENSOR_MASK_LENGTHS:
-        convert_repeat(to, packing->real_bits, packing->value_bytes, source->length);
-        return;
-    case TENSOR_PACK_SEGMENTS:
-        convert_repeat(to, number + 1, packing->value_bytes, source->length);
-        return;
-    case TENSOR_PACK_POSITIONS:
-        count_up(to, packing->value_bytes, source->length);
-        return;
-    default:
-        from = source->columns[spec->column] + (size_t)source->start * packing->from_bytes;
-        packing->convert(to, from, (size_t)source->length * spec->width);
-        /* Nothing predicts a sequence's first token. */
-        if (spec->source == TENSOR_PACK_LABELS && source->length > 0)
-            convert_repeat(to, (uint64_t)(int64_t)LABEL_IGNORE, packing->value_bytes, 1);
+    if (run->number == 0)
+        convert_repeat(to, packing->pad_bits, packing->value_bytes,
+                       (size_t)places * (packing->place_bytes / packing->value_bytes));
+    else if (spec->source == TENSOR_MASK_LENGTHS)
+        convert_repeat(to, packing->real_bits, packing->value_bytes, places);
+    else if (spec->source == TENSOR_PACK_SEGMENTS)
+        convert_repeat(to, run->number, packing->value_bytes, places);
+    else
+        packing->convert(to,
+                         run->view.source->columns[spec->column] +
+                             (size_t)run->view.source->start * packing->from_bytes,
+                         (size_t)places * spec->width);
+}
+
+static void pack_row(const TensorSet *set, const TensorSpec *spec, const FillRow *sources,
+                     uint32_t count, uint32_t length, uint8_t *row) {
+    RowWalk walk = row_walk(set, sources, count, length);
+    Packing packing;
+    RowRun run;
+
+    if (block_lists_knows(spec)) {
+        block_lists_fill(set, spec, sources, count, length, row);
+    } else if (spec->source == TENSOR_MASK_DENSE) {
+        dense_fill(set, spec, sources, count, length, row);
+    } else if (compute_knows(spec)) {
+        compute_packed(set, spec, sources, count, length, row);
+    } else {
+        packing = packing_new(spec);
+        while (row_walk_next(&walk, &run))
+            pack_run(&packing, &run, row);
     }
 }
 
-static void pack_padding(const Packing *packing, uint32_t count, uint8_t *to) {
-    if (packing->spec->source == TENSOR_PACK_POSITIONS && packing->tail_segment)
-        count_up(to, packing->value_bytes, count);
-    else
-        convert_repeat(to, packing->pad_bits, packing->value_bytes,
-                       (size_t)count * (packing->place_bytes / packing->value_bytes));
-}
-
+/* Tensors whose rows are all as long as each other. */
 static void pack_rows(const TensorSet *set, const TensorSpec *spec, uint8_t *tensor,
                       uint32_t length, const FillPacked *part) {
-    const Packing packing = packing_new(set, spec);
-    size_t row_bytes = (size_t)length * packing.place_bytes;
+    uint64_t row_bytes = tensor_row_bytes(spec, length);
     uint8_t *to = tensor + part->first_row * row_bytes;
 
     for (uint32_t row = 0; row < part->row_count; row++, to += row_bytes) {
         uint32_t first = part->firsts ? part->firsts[row] - part->firsts[0] : 0;
         uint32_t end = part->firsts ? part->firsts[row + 1] - part->firsts[0] : 0;
-        uint32_t real = 0;
-        uint8_t *at = to;
+        const FillRow *sources = part->firsts ? part->sources + first : NULL;
 
-        for (uint32_t s = first; s < end; s++)
-            real += part->sources[s].length;
-        assert(real <= length);
-        if (set->side == SEQFEED_SIDE_LEFT) {
-            pack_padding(&packing, length - real, at);
-            at += (size_t)(length - real) * packing.place_bytes;
-        }
-        for (uint32_t s = first; s < end; s++) {
-            pack_sequence(&packing, &part->sources[s], s - first, at);
-            at += (size_t)part->sources[s].length * packing.place_bytes;
-        }
-        if (set->side == SEQFEED_SIDE_RIGHT)
-            pack_padding(&packing, length - real, at);
+        assert(row_tokens(sources, end - first) <= length);
+        pack_row(set, spec, sources, end - first, length, to);
     }
 }
 
@@ -140,16 +118,31 @@ static void pack_sums(const TensorSet *set, const TensorSpec *spec, uint8_t *ten
         store(tensor, value_bytes, part->first_sequence + part->sequence_count + 1, length);
 }
 
-/* The longest sequence, or the tail where that is longer. */
+/* The longest sequence, or the tail where that counts as one and is longer. */
 static void pack_longest(const TensorSet *set, const TensorSpec *spec, uint8_t *tensor,
-                         uint32_t length, const FillPacked *part) {
-    uint64_t longest = 0, sum = 0;
+                         const TensorLayout *layout, uint32_t length, const FillPacked *part) {
+    uint32_t tail = set->tail_segment ? length - row_tokens(part->sources, part->sequence_count)
+                                      : 0;
 
-    for (uint32_t s = 0; s < part->sequence_count; s++) {
-        longest = MAX(longest, (uint64_t)part->sources[s].length);
-        sum += part->sources[s].length;
+    store(tensor, tensor_dtype_bytes(spec->dtype), 0, MAX(layout->longest, tail));
+}
+
+/* Where each sequence begins in rows x length, and behind the last the whole. */
+static void pack_begins(const TensorSet *set, const TensorSpec *spec, uint8_t *tensor,
+                        const TensorLayout *layout, uint32_t length, const FillPacked *part) {
+    uint32_t value_bytes = tensor_dtype_bytes(spec->dtype), sequence = part->first_sequence;
+
+    for (uint32_t row = 0; row < part->row_count; row++) {
+        const FillRow *sources = part->sources + (part->firsts[row] - part->firsts[0]);
+        uint32_t count = part->firsts[row + 1] - part->firsts[row];
+        uint64_t at = (uint64_t)(part->first_row + row) * length +
+                      mask_rule_begin(set->side, length, row_tokens(sources, count));
+
+        for (uint32_t s = 0; s < count; at += sources[s++].length)
+            store(tensor, value_bytes, sequence++, at);
     }
-    store(tensor, tensor_dtype_bytes(spec->dtype), 0, MAX(longest, length - sum));
+    if (part->first_sequence == 0)
+        store(tensor, value_bytes, layout->sequences, (uint64_t)layout->rows * length);
 }
 
 static void pack_values(const TensorSpec *spec, uint8_t *tensor, const FillPacked *part) {
@@ -170,23 +163,42 @@ static void pack_values(const TensorSpec *spec, uint8_t *tensor, const FillPacke
     }
 }
 
+/* Tensors whose entries are the sequences'. Only one part has the first of them. */
+static void pack_entries(const TensorSet *set, const TensorSpec *spec, uint8_t *tensor,
+                         const TensorLayout *layout, uint32_t length, const FillPacked *part) {
+    if (!part->firsts)
+        return;
+    switch (spec->source) {
+    case TENSOR_PACK_CU_SEQLENS:
+        pack_sums(set, spec, tensor, length, part);
+        break;
+    case TENSOR_PACK_CU_PADDED:
+        pack_begins(set, spec, tensor, layout, length, part);
+        break;
+    case TENSOR_PACK_MAX_SEQLEN:
+        if (part->first_sequence == 0)
+            pack_longest(set, spec, tensor, layout, length, part);
+        break;
+    default:
+        pack_values(spec, tensor, part);
+    }
+}
+
 void fill_packed(const TensorSet *set, const TensorLayout *layout, void *slot, uint32_t length,
                  const FillPacked *part) {
     for (uint32_t t = 0; t < set->count; t++) {
         const TensorSpec *spec = &set->tensors[t];
         uint8_t *tensor = (uint8_t *)slot + layout->offset[t];
 
+        if (layout->kept >> t & 1)
+            continue;
         switch (spec->source) {
         case TENSOR_LENGTHS:
         case TENSOR_SEQUENCE_COLUMN:
-            pack_values(spec, tensor, part);
-            break;
         case TENSOR_PACK_CU_SEQLENS:
-            pack_sums(set, spec, tensor, length, part);
-            break;
+        case TENSOR_PACK_CU_PADDED:
         case TENSOR_PACK_MAX_SEQLEN:
-            if (part->firsts)
-                pack_longest(set, spec, tensor, length, part);
+            pack_entries(set, spec, tensor, layout, length, part);
             break;
         default:
             pack_rows(set, spec, tensor, length, part);

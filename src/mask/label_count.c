@@ -7,9 +7,9 @@
 
 enum { TILE = 1024 };
 
-static const TensorSpec *find_source(const TensorSet *set, TensorSource a, TensorSource b) {
+static const TensorSpec *find_source(const TensorSet *set, TensorSource source) {
     for (uint32_t t = 0; t < set->count; t++)
-        if (set->tensors[t].source == a || set->tensors[t].source == b)
+        if (set->tensors[t].source == source)
             return &set->tensors[t];
     return NULL;
 }
@@ -24,10 +24,10 @@ static const TensorSpec *find_column(const TensorSet *set) {
 }
 
 LabelKind label_kind(const TensorSet *set, const TensorSpec **ret_spec) {
-    const TensorSpec *spec = find_source(set, TENSOR_LOSS_MASK, TENSOR_LOSS_MASK);
+    const TensorSpec *spec = find_source(set, TENSOR_LOSS_MASK);
 
     if (!spec)
-        spec = find_source(set, TENSOR_LABELS, TENSOR_PACK_LABELS);
+        spec = find_source(set, TENSOR_LABELS);
     if (!spec)
         spec = find_column(set);
     if (ret_spec)
@@ -38,9 +38,9 @@ LabelKind label_kind(const TensorSet *set, const TensorSpec **ret_spec) {
 }
 
 /* The first token of a sequence that a label can be about: where labels are about the next token,
- * and in packed labels, nothing precedes the first one. */
-static uint32_t first_token(const TensorSpec *spec) {
-    return spec->source == TENSOR_PACK_LABELS ? 1 : spec->shift;
+ * and in packed rows, nothing precedes the first one. */
+static uint32_t first_token(const TensorSet *set, const TensorSpec *spec) {
+    return set->packed || spec->shift;
 }
 
 /* One span as tokens of the row, from `first` on; empty ones end where they begin. */
@@ -115,7 +115,7 @@ LabelCount label_count(const TensorSet *set, uint32_t length, const FillRow *sou
         return sum;
     if (kind == LABEL_SEQUENCE)
         return (LabelCount){.items = count};
-    first = first_token(spec);
+    first = first_token(set, spec);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t real = sources[i].length;
         uint64_t items = real > first ? real - first : 0;
@@ -128,8 +128,8 @@ LabelCount label_count(const TensorSet *set, uint32_t length, const FillRow *sou
             row += begins_row;
         }
         sum.items += items;
-        /* A packed row's own labels begin with one that does not count. */
-        sum.items_first += begins_row && has_first && spec->source != TENSOR_PACK_LABELS;
+        /* A packed row's own labels begin with one that does not count, unless they are shifted. */
+        sum.items_first += begins_row && has_first && (!set->packed || spec->shift);
     }
     return sum;
 }

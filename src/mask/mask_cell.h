@@ -22,7 +22,7 @@ typedef struct CellTensor {
     uint32_t source, dtype, polarity, value_bytes;
     uint32_t element, element_bytes, width;
     uint32_t input; /* of its column; of tokens for labels */
-    uint32_t shift, multiply;
+    uint32_t shift, multiply, counts_on;
     uint32_t has_spans, spans_input, spans_element, spans_element_bytes;
     uint32_t first_step, step_count, first_value, value_count;
     int64_t pad;
@@ -299,7 +299,9 @@ MASK_SHARED uint64_t cell_bits(const CellPlan *plan, const CellBatch *batch,
     }
     case TENSOR_POSITIONS:
     case TENSOR_TYPES:
-        if (!mask_rule_keeps(plan->side, batch->length, row->real, at.place))
+        if (!mask_rule_keeps(plan->side, batch->length, row->real, at.place) &&
+            !(tensor->counts_on &&
+              at.place >= mask_rule_begin(plan->side, batch->length, row->real)))
             return (uint64_t)tensor->pad;
         return tensor->source == TENSOR_TYPES
                    ? 0

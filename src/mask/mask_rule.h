@@ -75,7 +75,9 @@ enum {
     MASK_TOKEN_IDS,    /* tokens, padding included, that the values do not list */
     MASK_AND,
     MASK_OR,
-    MASK_NOT
+    MASK_NOT,
+    /* Only the CPU backend knows these. */
+    MASK_SEGMENTS /* dense masks: real places of the query's own sequence */
 };
 
 typedef struct MaskStep {

@@ -48,6 +48,7 @@ bool tensor_dtype_allows(uint8_t element, uint32_t dtype) {
 typedef enum TensorForm {
     FORM_ROWS,   /* one place a row */
     FORM_PLACES, /* one for each token, padded ones included */
+    FORM_BLOCKS, /* one for each block of queries, or each pair of blocks */
     FORM_DENSE   /* one for each pair of them */
 } TensorForm;
 
@@ -56,8 +57,14 @@ static TensorForm tensor_form(const TensorSpec *spec) {
     case TENSOR_SEQUENCE_COLUMN:
     case TENSOR_LENGTHS:
     case TENSOR_PACK_CU_SEQLENS:
+    case TENSOR_PACK_CU_PADDED:
     case TENSOR_PACK_MAX_SEQLEN:
         return FORM_ROWS;
+    case TENSOR_BLOCKS_COUNT:
+    case TENSOR_BLOCKS:
+    case TENSOR_BLOCKS_FULL_COUNT:
+    case TENSOR_BLOCKS_FULL:
+        return FORM_BLOCKS;
     case TENSOR_MASK_DENSE:
         return FORM_DENSE;
     default:
@@ -80,18 +87,41 @@ static uint32_t tensor_width(const TensorSpec *spec) {
 
 /* Entries of a tensor that has none for each place. */
 static uint32_t tensor_entries(const TensorSpec *spec, const TensorLayout *layout) {
-    return spec->source == TENSOR_PACK_CU_SEQLENS   ? layout->sums
-           : spec->source == TENSOR_PACK_MAX_SEQLEN ? 1
-                                                    : layout->sequences;
+    switch (spec->source) {
+    case TENSOR_PACK_CU_SEQLENS:
+        return layout->sums;
+    case TENSOR_PACK_CU_PADDED:
+        return layout->sequences + 1;
+    case TENSOR_PACK_MAX_SEQLEN:
+        return 1;
+    default:
+        return layout->sequences;
+    }
+}
+
+static bool counts_blocks(const TensorSpec *spec) {
+    return spec->source == TENSOR_BLOCKS_COUNT || spec->source == TENSOR_BLOCKS_FULL_COUNT;
 }
 
 /* Places that one row has in the tensor, or one. */
 static uint64_t row_places(const TensorSpec *spec, uint32_t length) {
-    TensorForm form = tensor_form(spec);
+    switch (tensor_form(spec)) {
+    case FORM_ROWS:
+        return 1;
+    case FORM_PLACES:
+        return length;
+    case FORM_BLOCKS: {
+        uint64_t blocks = tensor_blocks(spec, length);
 
-    return form == FORM_ROWS     ? 1
-           : form == FORM_PLACES ? length
-                                 : length * tensor_dense_stride(length);
+        return counts_blocks(spec) ? blocks : blocks * blocks;
+    }
+    default:
+        return length * tensor_dense_stride(length);
+    }
+}
+
+uint64_t tensor_row_bytes(const TensorSpec *spec, uint32_t length) {
+    return row_places(spec, length) * tensor_width(spec) * tensor_dtype_bytes(spec->dtype);
 }
 
 uint32_t tensor_constant(const TensorSet *set) {
@@ -99,13 +129,16 @@ uint32_t tensor_constant(const TensorSet *set) {
 
     for (uint32_t t = 0; t < set->count; t++) {
         const TensorSpec *spec = &set->tensors[t];
-        bool constant = spec->source == TENSOR_MASK || spec->source == TENSOR_MASK_DENSE ||
-                        (spec->source == TENSOR_TYPES && spec->pad == 0);
+        bool constant = spec->source == TENSOR_MASK || tensor_form(spec) >= FORM_BLOCKS ||
+                        (spec->source == TENSOR_TYPES && spec->pad == 0) ||
+                        (spec->source == TENSOR_POSITIONS && spec->counts_on && !set->packed &&
+                         set->side == SEQFEED_SIDE_RIGHT);
 
         for (uint32_t s = 0; s < spec->step_count; s++) {
             uint32_t op = set->steps[spec->first_step + s].op;
 
-            constant &= op != MASK_LENGTHS && op != MASK_INDEX_COLUMN && op != MASK_TOKEN_IDS;
+            constant &= op != MASK_LENGTHS && op != MASK_INDEX_COLUMN && op != MASK_TOKEN_IDS &&
+                        op != MASK_SEGMENTS;
         }
         bits |= (uint32_t)constant << t;
     }
@@ -130,6 +163,8 @@ static void lay_out(const TensorSet *set, uint32_t rows, uint32_t length, Tensor
         }
     }
     layout->bytes = end;
+    layout->rows = rows;
+    layout->longest = 0;
     layout->zeroed = 0;
     layout->kept = 0;
 }
@@ -155,19 +190,37 @@ static uint64_t places_max(const TensorSet *set) {
     return set->places_max ? MIN(set->places_max, all) : all;
 }
 
+/* Elements of a tensor in the largest batch, but for its width. False: absurdly many. */
+static bool elements_max(const TensorSet *set, const TensorSpec *spec, uint64_t *ret_elements) {
+    uint64_t blocks;
+
+    switch (tensor_form(spec)) {
+    case FORM_ROWS:
+        *ret_elements = set->packed ? set->sequences_max + UINT64_C(2) : set->rows_max;
+        return true;
+    case FORM_PLACES:
+        *ret_elements = places_max(set);
+        return true;
+    case FORM_DENSE:
+        return multiply_checked(places_max(set), tensor_dense_stride(set->length_max),
+                                ret_elements);
+    default:
+        /* A row of one block, or of less than twice its places' share of blocks. */
+        blocks = places_max(set) / spec->block * 2 + set->rows_max;
+        return multiply_checked(
+            blocks, counts_blocks(spec) ? 1 : tensor_blocks(spec, set->length_max), ret_elements);
+    }
+}
+
 int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
     TensorLayout layout;
     uint64_t sum = 0;
 
     for (uint32_t t = 0; t < set->count; t++) {
         const TensorSpec *spec = &set->tensors[t];
-        TensorForm form = tensor_form(spec);
-        uint64_t size = form != FORM_ROWS ? places_max(set)
-                        : set->packed     ? set->sequences_max + UINT64_C(2)
-                                          : set->rows_max;
-        uint64_t places = form == FORM_DENSE ? tensor_dense_stride(set->length_max) : 1;
+        uint64_t size;
 
-        if (!multiply_checked(size, places, &size) ||
+        if (!elements_max(set, spec, &size) ||
             !multiply_checked(size, (uint64_t)tensor_width(spec), &size) ||
             !multiply_checked(size, (uint64_t)tensor_dtype_bytes(spec->dtype), &size) ||
             !add_checked(sum, size, &sum) || sum > SLOT_BYTES_MAX)
@@ -212,7 +265,15 @@ static void describe_shape(const TensorSet *set, const TensorSpec *spec, uint32_
                sizeof record->stride);
         return;
     }
-    if (form == FORM_PLACES) {
+    if (form == FORM_BLOCKS) {
+        uint32_t blocks = tensor_blocks(spec, length);
+
+        record->shape[record->ndim++] = rows;
+        record->shape[record->ndim++] = 1;
+        record->shape[record->ndim++] = blocks;
+        if (!counts_blocks(spec))
+            record->shape[record->ndim++] = blocks;
+    } else if (form == FORM_PLACES) {
         record->shape[record->ndim++] = set->time_first ? length : rows;
         record->shape[record->ndim++] = set->time_first ? rows : length;
     } else {

@@ -20,22 +20,27 @@ typedef enum TensorSource {
     TENSOR_MASK,            /* [rows, length]: steps */
     TENSOR_MASK_DENSE,      /* [rows, 1, length, length]: steps, for each query and place */
     TENSOR_APPLY,           /* a padded column, 0 (or times 0) where the steps do not keep */
-    TENSOR_POSITIONS,       /* [rows, length]: 0, 1, 2 … over the real tokens */
+    TENSOR_POSITIONS,       /* [rows, length]: 0, 1, 2 … over the real tokens of each sequence */
     TENSOR_TYPES,           /* [rows, length]: 0 for real tokens */
     TENSOR_LABELS,          /* [rows, length]: the token, or with `shift` the next; else pad */
     TENSOR_LOSS_MASK,       /* [rows, length]: 1 where such a label stands */
     TENSOR_SPECIAL,         /* [rows, length]: 1 for padding and for the tokens in `values` */
+    /* The blocks of queries x places that a mask of SEGMENTS, CAUSAL, WINDOW and LENGTHS, all of
+     * them, leaves something of (block_lists.h). Int32. */
+    TENSOR_BLOCKS_COUNT,      /* [rows, 1, blocks]: how many it leaves a part of */
+    TENSOR_BLOCKS,            /* [rows, 1, blocks, blocks]: which, ascending; then all others */
+    TENSOR_BLOCKS_FULL_COUNT, /* the same for those that it leaves whole */
+    TENSOR_BLOCKS_FULL,
     /* Packed sets only, where the tensors of rows above have an entry for each sequence and those
      * of places hold several sequences one after another. */
     TENSOR_PACK_SEGMENTS,   /* [rows, length]: 1 for a row's first sequence, 2 …; 0: padding */
-    TENSOR_PACK_POSITIONS,  /* [rows, length]: 0, 1, 2 … in each sequence */
-    TENSOR_PACK_LABELS,     /* [rows, length]: tokens; -100 for a sequence's first, and padding */
     TENSOR_PACK_CU_SEQLENS, /* [sequences + 1]: sums of real lengths, from 0 on */
-    TENSOR_PACK_MAX_SEQLEN  /* [1]: the longest sequence; sets with tail_segment only */
+    TENSOR_PACK_CU_PADDED,  /* [sequences + 1]: where each begins in rows x length; the whole */
+    TENSOR_PACK_MAX_SEQLEN  /* [1]: the longest sequence */
 } TensorSource;
 
 enum {
-    TENSOR_STEPS_MAX = 256,   /* of all masks of a feed … */
+    TENSOR_STEPS_MAX = 336,   /* of all masks of a feed, three for each list of blocks … */
     TENSOR_VALUES_MAX = 4096, /* … and indices and token ids that they list */
     TENSOR_DEPTH_MAX = 16     /* answers that a mask's steps may have pending */
 };
@@ -53,6 +58,8 @@ typedef struct TensorSpec {
     uint32_t first_step, step_count;   /* masks and APPLY: in TensorSet.steps */
     uint32_t first_value, value_count; /* SPECIAL: in TensorSet.values */
     uint32_t shift;                    /* LABELS, LOSS_MASK: 1: about the next token */
+    uint32_t block;                    /* BLOCKS*: queries, and places, of a block */
+    bool counts_on;                    /* POSITIONS: padding on the right goes on counting */
     bool multiply;                     /* APPLY: data * mask bit by bit, instead of choosing */
     bool has_spans;                    /* LABELS, LOSS_MASK: only tokens inside the spans … */
     uint32_t spans;                    /* … of this ragged column of pairs */
@@ -82,6 +89,7 @@ typedef struct TensorSet {
     MaskStep steps[TENSOR_STEPS_MAX];
     int64_t values[TENSOR_VALUES_MAX];
     uint32_t step_count, value_count;
+    struct TokenLists *token_lists; /* token_lists.h; NULL: lists of tokens are looked through */
 } TensorSet;
 
 /* Bytes of one element of a dtype, and its word ("int64"). 0 and "none" for codes that do not
@@ -111,7 +119,9 @@ typedef struct TensorLayout {
     uint64_t bytes;     /* of the slot in use */
     uint32_t sequences; /* entries of tensors that have one for each sequence; rows unless packed */
     uint32_t sums;      /* entries of cumulative lengths */
-    uint32_t zeroed;    /* bit t: the padding of tensor t is zero without fill's doing (slate.h) */
+    uint32_t rows;
+    uint32_t longest; /* for PACK_MAX_SEQLEN: tokens of the longest sequence; the caller's */
+    uint32_t zeroed;  /* bit t: the padding of tensor t is zero without fill's doing (slate.h) */
     uint32_t kept; /* bit t: the slot holds all of tensor t from an earlier batch of this shape */
 } TensorLayout;
 
@@ -119,11 +129,19 @@ typedef struct TensorLayout {
  * TensorLayout.kept. */
 uint32_t tensor_constant(const TensorSet *set);
 
+/* Blocks that a row of places falls into. */
+static inline uint32_t tensor_blocks(const TensorSpec *spec, uint32_t length) {
+    return (uint32_t)(((uint64_t)length + spec->block - 1) / spec->block);
+}
+
 /* Elements between the rows of a dense mask: a multiple of 16, so that attention kernels take it
  * as it is. The elements between are zero. */
 static inline uint64_t tensor_dense_stride(uint32_t length) {
     return ((uint64_t)length + 15) & ~UINT64_C(15);
 }
+
+/* Bytes of one row of a tensor that has as many of them for each row. */
+uint64_t tensor_row_bytes(const TensorSpec *spec, uint32_t length);
 
 /* Where the tensors of a batch of `rows` x `length` lie: contiguous, those of fixed shape first,
  * each at a multiple of SEQFEED_TENSOR_ALIGN. The same answer for every backend. */

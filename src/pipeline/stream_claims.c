@@ -160,7 +160,7 @@ static bool job_make_room(SlotJob *job, const TensorSet *tensors) {
 static bool claim_next(Stream *stream, StreamRing *ring) {
     RingWriter *writer = ring->writer;
     uint64_t place, sequence;
-    uint32_t windows;
+    uint32_t windows, longest;
     PlanBatch batch;
     bool repeated;
     SlotJob *job;
@@ -185,7 +185,8 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
     job->rows = plan_batch_rows(&stream->plan, job->rows_real);
     for (uint32_t row = job->rows_real; row < job->rows; row++)
         job->lengths[row] = 0;
-    job->length = feed_padded_length(stream->feed, job->length);
+    longest = job->length;
+    job->length = feed_padded_length(stream->feed, longest);
     job->epoch = stream_epoch_ref(ring->epoch);
     job->place = place;
     job->round = ring->round++;
@@ -197,6 +198,7 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
                              job->tokens, &job->layout);
     else
         tensor_layout(&stream->feed->tensors, job->rows, job->length, &job->layout);
+    job->layout.longest = longest;
     job->layout.zeroed = slate_tensors(&stream->feed->tensors);
     job->on_device = stream->lanes && stream_device_takes(stream, ring, job);
     if (job->rows == job->held_rows && job->length == job->held_length &&

@@ -50,7 +50,8 @@ typedef enum SettingsPreset {
     SETTINGS_PRESET_SEED,
     SETTINGS_PRESET_HF_CLASSIFICATION,
     SETTINGS_PRESET_HF_CAUSAL_LM,
-    SETTINGS_PRESET_MEGATRON
+    SETTINGS_PRESET_MEGATRON,
+    SETTINGS_PRESET_HF_PACKED_LM
 } SettingsPreset;
 typedef enum SettingsTensorKind {
     SETTINGS_TENSOR_FROM,
@@ -63,7 +64,13 @@ typedef enum SettingsMake {
     SETTINGS_MAKE_TOKEN_TYPE_IDS,
     SETTINGS_MAKE_LABELS,
     SETTINGS_MAKE_LOSS_MASK,
-    SETTINGS_MAKE_SPECIAL_TOKENS_MASK
+    SETTINGS_MAKE_SPECIAL_TOKENS_MASK,
+    SETTINGS_MAKE_SEGMENTS, /* from here on counts: int32 unless dtype says int64 … */
+    SETTINGS_MAKE_LENGTHS,
+    SETTINGS_MAKE_CU_SEQLENS,
+    SETTINGS_MAKE_CU_SEQLENS_PADDED,
+    SETTINGS_MAKE_MAX_SEQLEN,
+    SETTINGS_MAKE_BLOCK_LISTS /* … but these, which are several tensors */
 } SettingsMake;
 typedef enum SettingsShift {
     SETTINGS_SHIFT_NONE,
@@ -86,6 +93,7 @@ typedef enum SettingsMaskOp {
     SETTINGS_MASK_INDICES,      /* values[first .. first + count) */
     SETTINGS_MASK_INDEX_COLUMN, /* column */
     SETTINGS_MASK_TOKEN_IDS,    /* values */
+    SETTINGS_MASK_SEGMENTS,
     SETTINGS_MASK_AND,
     SETTINGS_MASK_OR,
     SETTINGS_MASK_NOT
@@ -98,6 +106,7 @@ enum {
     SETTINGS_TENSORS_MAX = 24,
     SETTINGS_MASK_STEPS_MAX = 256,   /* of all tensors of a feed … */
     SETTINGS_MASK_VALUES_MAX = 4096, /* … and the numbers that they list */
+    SETTINGS_BLOCK_PLACES = 128,     /* of FlexAttention's blocks, by default */
     SETTINGS_MASK_PENDING_MAX = 16,  /* answers that an expression keeps while it is worked out */
     SETTINGS_ALLOW_MAX = 256,
     SETTINGS_BOUNDARIES_MAX = 256,
@@ -118,7 +127,7 @@ typedef struct SettingsTensor {
     char name[32];
     SettingsTensorKind kind;
     char from[32]; /* FROM: "tokens", "lengths" or a column's name; APPLY: a padded column */
-    uint32_t step_first, step_count;   /* MASK, APPLY: in SettingsFeed.steps */
+    uint32_t step_first, step_count;   /* MASK, APPLY, block_lists: in SettingsFeed.steps */
     uint32_t value_first, value_count; /* `ids`: in SettingsFeed.values */
     SettingsMake make;
     SettingsShift shift;
@@ -134,6 +143,8 @@ typedef struct SettingsTensor {
     double pad_float;    /* the value as a number … */
     int64_t pad_integer; /* … and as an integer, when it is one (pad_is_integer) */
     bool pad_is_integer;
+    bool pad_counts; /* position_ids: padding goes on counting */
+    uint32_t block;  /* block_lists: places of a block */
     SettingsPlace place, from_place, dtype_place, pad_place, mask_place, ignore_place, spans_place,
         fill_place, make_place;
 } SettingsTensor;

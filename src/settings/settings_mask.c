@@ -9,9 +9,9 @@
 #include "settings/settings_value.h"
 #include "settings/suggest.h"
 
-static const char expressions[] =
-    "lengths, causal, {window: N}, {indices: [..]|COLUMN}, {token_ids: [..]}, {all: [..]}, "
-    "{any: [..]}, {not: EXPR}";
+static const char expressions[] = "lengths, causal, segments, {window: N}, {indices: [..]|COLUMN}, "
+                                  "{token_ids: [..]}, {all: [..]}, "
+                                  "{any: [..]}, {not: EXPR}";
 
 typedef struct MaskReader {
     const SettingsReader *reader;
@@ -151,6 +151,8 @@ static int read_word(MaskReader *mask, const DocumentNode *node) {
         return add_step(mask, node, (SettingsMaskStep){.op = SETTINGS_MASK_LENGTHS});
     if (strcmp(text, "causal") == 0)
         return add_step(mask, node, (SettingsMaskStep){.op = SETTINGS_MASK_CAUSAL});
+    if (strcmp(text, "segments") == 0)
+        return add_step(mask, node, (SettingsMaskStep){.op = SETTINGS_MASK_SEGMENTS});
     return settings_value_error(mask->reader, node, "'%.60s' is not known, allowed: %s", text,
                                 expressions);
 }

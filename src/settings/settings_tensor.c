@@ -11,8 +11,9 @@
 static const char kinds[] = "{from: tokens}, {from: lengths}, {from: COLUMN}, {mask: EXPR}, "
                             "{apply: {mask: EXPR}}, {make: WORD}";
 static const char dtypes[] = "bool|uint8|int32|int64|float16|bfloat16|float32";
-static const char presets[] = "seed|hf_classification|hf_causal_lm|megatron";
-static const char makes[] = "position_ids|token_type_ids|labels|loss_mask|special_tokens_mask";
+static const char presets[] = "seed|hf_classification|hf_causal_lm|megatron|hf_packed_lm";
+static const char makes[] = "position_ids|token_type_ids|labels|loss_mask|special_tokens_mask|"
+                            "segments|lengths|cu_seqlens|cu_seqlens_padded|max_seqlen|block_lists";
 
 /* What is being read. */
 typedef struct TensorReader {
@@ -23,7 +24,7 @@ typedef struct TensorReader {
 
 /* The position of a word in "a|b|c", or -EINVAL with the sentence. */
 static int read_word(const SettingsReader *reader, const DocumentNode *node, const char *words) {
-    char allowed[128] = "";
+    char allowed[256] = "";
     const char *text;
     int position;
 
@@ -150,6 +151,19 @@ static int read_spans(const TensorReader *to, const DocumentNode *node) {
     return read_column(to->reader, node, "the name of a ragged column", to->tensor->spans);
 }
 
+static int read_block(const TensorReader *to, const DocumentNode *node) {
+    const char *text = settings_value_text(to->reader, node, "16 to 65536");
+    int64_t places;
+
+    if (!text)
+        return -EINVAL;
+    if (!settings_value_parse_integer(text, &places) || places < 16 || places > 65536)
+        return settings_value_error(to->reader, node,
+                                    "'%.60s' is no number of places, allowed: 16 to 65536", text);
+    to->tensor->block = (uint32_t)places;
+    return 0;
+}
+
 static int read_ids(const TensorReader *to, const DocumentNode *node) {
     return settings_mask_numbers(to->reader, node, to->feed, &to->tensor->value_first,
                                  &to->tensor->value_count);
@@ -184,14 +198,17 @@ static int read_pad(const TensorReader *to, const DocumentNode *node) {
 
     if (!text)
         return -EINVAL;
+    tensor->has_pad = true;
+    tensor->pad_place = node->place;
+    tensor->pad_counts = strcmp(text, "count") == 0;
+    if (tensor->pad_counts)
+        return 0;
     tensor->pad_is_integer = settings_value_parse_integer(text, &tensor->pad_integer);
     if (tensor->pad_is_integer)
         tensor->pad_float = (double)tensor->pad_integer;
     else if (!parse_float(text, &tensor->pad_float))
         return settings_value_error(reader, node,
                                     "'%.60s' is no number, allowed: -100, 0.5, inf, nan", text);
-    tensor->has_pad = true;
-    tensor->pad_place = node->place;
     return 0;
 }
 
@@ -204,7 +221,9 @@ typedef enum UseFlag {
     USE_POSITIONS = 16, /* token_type_ids as well */
     USE_LABELS = 32,
     USE_LOSS_MASK = 64,
-    USE_SPECIAL = 128
+    USE_SPECIAL = 128,
+    USE_COUNTS = 256, /* segments, lengths, cu_seqlens … */
+    USE_BLOCKS = 512
 } UseFlag;
 
 static const struct TensorKey {
@@ -214,10 +233,12 @@ static const struct TensorKey {
     const char *why; /* after "is for …" */
 } tensor_keys[] = {
     {"from", read_from, USE_FROM | USE_LENGTHS | USE_APPLY, "tokens, columns and apply"},
-    {"mask", read_mask, USE_MASK, "masks"},
+    {"mask", read_mask, USE_MASK | USE_BLOCKS, "masks and block_lists"},
     {"apply", read_apply, USE_APPLY, "a column times a mask"},
-    {"make", read_make, USE_POSITIONS | USE_LABELS | USE_LOSS_MASK | USE_SPECIAL, "what is made"},
-    {"dtype", read_dtype, ~0u, ""},
+    {"make", read_make,
+     USE_POSITIONS | USE_LABELS | USE_LOSS_MASK | USE_SPECIAL | USE_COUNTS | USE_BLOCKS,
+     "what is made"},
+    {"dtype", read_dtype, ~(unsigned)USE_BLOCKS, "all but block_lists, which are int32"},
     {"pad", read_pad, USE_FROM | USE_APPLY | USE_POSITIONS,
      "tokens, columns and positions: lengths are not padded, masks follow polarity, labels ignore"},
     {"polarity", read_polarity, USE_MASK, "masks"},
@@ -227,6 +248,7 @@ static const struct TensorKey {
     {"ignore", read_ignore, USE_LABELS, "labels"},
     {"spans", read_spans, USE_LABELS | USE_LOSS_MASK, "labels and loss masks"},
     {"ids", read_ids, USE_SPECIAL, "special_tokens_mask"},
+    {"block", read_block, USE_BLOCKS, "block_lists"},
 };
 
 static unsigned tensor_use(const SettingsTensor *tensor) {
@@ -234,10 +256,21 @@ static unsigned tensor_use(const SettingsTensor *tensor) {
         return strcmp(tensor->from, "lengths") == 0 ? USE_LENGTHS : USE_FROM;
     if (tensor->kind != SETTINGS_TENSOR_MAKE)
         return tensor->kind == SETTINGS_TENSOR_MASK ? USE_MASK : USE_APPLY;
-    return tensor->make == SETTINGS_MAKE_LABELS           ? USE_LABELS
-           : tensor->make == SETTINGS_MAKE_LOSS_MASK      ? USE_LOSS_MASK
-           : tensor->make <= SETTINGS_MAKE_TOKEN_TYPE_IDS ? USE_POSITIONS
-                                                          : USE_SPECIAL;
+    switch (tensor->make) {
+    case SETTINGS_MAKE_POSITION_IDS:
+    case SETTINGS_MAKE_TOKEN_TYPE_IDS:
+        return USE_POSITIONS;
+    case SETTINGS_MAKE_LABELS:
+        return USE_LABELS;
+    case SETTINGS_MAKE_LOSS_MASK:
+        return USE_LOSS_MASK;
+    case SETTINGS_MAKE_SPECIAL_TOKENS_MASK:
+        return USE_SPECIAL;
+    case SETTINGS_MAKE_BLOCK_LISTS:
+        return USE_BLOCKS;
+    default:
+        return USE_COUNTS;
+    }
 }
 
 /* dtypes that a tensor without a column may have; NULL: the column decides. */
@@ -245,6 +278,7 @@ static const char *use_dtypes(unsigned use, const SettingsTensor *tensor) {
     switch (use) {
     case USE_LENGTHS:
     case USE_POSITIONS:
+    case USE_COUNTS:
         return "int32|int64";
     case USE_MASK:
         return tensor->polarity == SETTINGS_POLARITY_ADDITIVE ? "float16|bfloat16|float32" : dtypes;
@@ -275,17 +309,36 @@ static int check_dtype(const SettingsReader *reader, const DocumentNode *node,
                                 additive ? "float16, bfloat16, float32" : "int32, int64");
 }
 
-/* A row of places has no queries; a dense mask has. */
+/* A row of places has no queries; a dense mask has, and blocks have. */
 static int check_queries(const SettingsReader *reader, const DocumentNode *node,
                          const SettingsFeed *feed, const SettingsTensor *tensor) {
     for (uint32_t s = 0; s < tensor->step_count && !tensor->dense; s++) {
         SettingsMaskOp op = feed->steps[tensor->step_first + s].op;
 
-        if (op == SETTINGS_MASK_CAUSAL || op == SETTINGS_MASK_WINDOW)
+        if (op == SETTINGS_MASK_CAUSAL || op == SETTINGS_MASK_WINDOW ||
+            op == SETTINGS_MASK_SEGMENTS)
             return settings_value_error(reader, node,
                                         "%s says which place sees which and means nothing for "
-                                        "rows; give a mask with shape: dense",
-                                        op == SETTINGS_MASK_CAUSAL ? "causal" : "window");
+                                        "rows; give a mask with shape: dense%s",
+                                        op == SETTINGS_MASK_CAUSAL   ? "causal"
+                                        : op == SETTINGS_MASK_WINDOW ? "window"
+                                                                     : "segments",
+                                        op == SETTINGS_MASK_SEGMENTS ? ", or make: segments" : "");
+    }
+    return 0;
+}
+
+/* Blocks are told from runs of places: what a query sees must be one. */
+static int check_blocks(const SettingsReader *reader, const DocumentNode *node,
+                        const SettingsFeed *feed, const SettingsTensor *tensor) {
+    for (uint32_t s = 0; s < tensor->step_count; s++) {
+        SettingsMaskOp op = feed->steps[tensor->step_first + s].op;
+
+        if (op != SETTINGS_MASK_CAUSAL && op != SETTINGS_MASK_WINDOW &&
+            op != SETTINGS_MASK_SEGMENTS && op != SETTINGS_MASK_LENGTHS && op != SETTINGS_MASK_AND)
+            return settings_value_error(reader, document_child(node, "mask"),
+                                        "block_lists know segments, causal, window and lengths, "
+                                        "and all of several of them");
     }
     return 0;
 }
@@ -298,7 +351,8 @@ static int check_tensor(const SettingsReader *reader, const DocumentNode *node,
     unsigned use = tensor_use(tensor);
     int r;
 
-    if (!from + !mask + !apply + !make != 3 && !(from && apply && !mask && !make)) {
+    if (!from + !mask + !apply + !make != 3 && !(from && apply && !mask && !make) &&
+        !(make && mask && !from && !apply && use == USE_BLOCKS)) {
         bool none = !from && !mask && !apply && !make;
 
         return settings_value_error(reader, node, "%s, allowed: %s",
@@ -323,6 +377,12 @@ static int check_tensor(const SettingsReader *reader, const DocumentNode *node,
         return settings_value_error(reader, document_child(node, "ignore"),
                                     "shift: megatron has 0 there, and a loss_mask that says so; "
                                     "shift: next takes any value");
+    if (tensor->pad_counts &&
+        (use != USE_POSITIONS || tensor->make == SETTINGS_MAKE_TOKEN_TYPE_IDS))
+        return settings_value_error(reader, document_child(node, "pad"),
+                                    "count is for position_ids: numbers go on over padding");
+    if (use == USE_BLOCKS)
+        return check_blocks(reader, node, feed, tensor);
     r = check_dtype(reader, node, tensor, use);
     return r < 0 ? r : check_queries(reader, node, feed, tensor);
 }
@@ -366,6 +426,8 @@ static int read_tensor(const SettingsReader *reader, const DocumentNode *node, S
         if (r < 0)
             return r;
     }
+    if (document_child(node, "make"))
+        tensor->kind = SETTINGS_TENSOR_MAKE; /* whatever mask it has */
     if (tensor->kind == SETTINGS_TENSOR_APPLY && !tensor->from[0])
         strcpy(tensor->from, "tokens");
     return check_tensor(reader, node, feed, tensor);
@@ -377,7 +439,8 @@ static int read_preset(const SettingsReader *reader, const DocumentNode *node, S
     if (preset < 0)
         return settings_value_error(reader, node,
                                     "'%.60s' is no preset, allowed: seed, hf_classification, "
-                                    "hf_causal_lm, megatron, a mapping of names to %s",
+                                    "hf_causal_lm, hf_packed_lm, megatron, a mapping of names "
+                                    "to %s",
                                     node->text, kinds);
     feed->tensors_preset = true;
     feed->preset = (SettingsPreset)preset;
@@ -391,9 +454,9 @@ int settings_tensor_read(const SettingsReader *reader, const DocumentNode *node,
     if (node->kind == DOCUMENT_SCALAR)
         return read_preset(reader, node, feed);
     if (node->kind != DOCUMENT_MAPPING)
-        return settings_value_error(reader, node,
-                                    "must not be a list, allowed: %s, a mapping of names to %s",
-                                    "seed, hf_classification, hf_causal_lm, megatron", kinds);
+        return settings_value_error(
+            reader, node, "must not be a list, allowed: %s, a mapping of names to %s",
+            "seed, hf_classification, hf_causal_lm, hf_packed_lm, megatron", kinds);
     if (node->child_count == 0 || node->child_count > SETTINGS_TENSORS_MAX)
         return settings_value_error(reader, node, "has %u tensors, allowed: 1 to %d",
                                     node->child_count, SETTINGS_TENSORS_MAX);

@@ -44,9 +44,9 @@ static TensorSet make_set(uint32_t side) {
          .dtype = SEQFEED_BOOL,
          .polarity = SEQFEED_POLARITY_KEEP},
         {.name = "segments", .source = TENSOR_PACK_SEGMENTS, .width = 1, .dtype = SEQFEED_INT32},
-        {.name = "positions", .source = TENSOR_PACK_POSITIONS, .width = 1, .dtype = SEQFEED_INT64},
+        {.name = "positions", .source = TENSOR_POSITIONS, .width = 1, .dtype = SEQFEED_INT64},
         {.name = "targets",
-         .source = TENSOR_PACK_LABELS,
+         .source = TENSOR_LABELS,
          .element = ELEMENT_U16,
          .width = 1,
          .dtype = SEQFEED_INT64,
@@ -65,6 +65,7 @@ static TensorSet make_set(uint32_t side) {
                      .rows_max = 3,
                      .length_max = LENGTH,
                      .packed = true,
+                     .token_element = ELEMENT_U16,
                      .sequences_max = 3 * LENGTH};
 
     memcpy(set.tensors, specs, sizeof specs);
@@ -167,6 +168,7 @@ START_TEST(the_tail_may_count_as_a_sequence)
         .name = "longest", .source = TENSOR_PACK_MAX_SEQLEN, .dtype = SEQFEED_INT32, .width = 1};
     tensor_layout_packed(&set, 1, LENGTH, 3, 8, &at);
     ck_assert_uint_eq(at.size_bytes[7], sizeof sums);
+    at.longest = 5;
     fill_packed(&set, &at, slot, LENGTH, &row);
     ck_assert_mem_eq(slot + at.offset[7], sums, sizeof sums);
     for (int64_t i = 0; i < 4; i++)

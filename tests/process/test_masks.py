@@ -78,7 +78,7 @@ def one_tensor(tmp_path, spec, rows=SEQUENCES, **feed):
     ({}, {"make": "labels", "spans": "tokens"}, "has no ragged column 'tokens'"),
     ({}, {"make": "labels", "shift": "megatron", "ignore": -100}, "shift: next takes any value"),
     ({}, {"make": "special_tokens_mask"}, "needs ids"),
-    ({}, {"make": "segments"}, "'segments' is not known"),
+    ({}, {"make": "segment"}, "'segment' is not known"),
     ({"pad": {"side": "left"}},
      {"mask": {"all": ["causal", "lengths"]}, "shape": "dense", "polarity": "additive", "dtype": "float32",
       "fill": "-inf"}, "padding on the left a query may see nothing at all"),
@@ -140,4 +140,5 @@ def test_presets(tmp_path, preset, names):
         assert found["labels"].tolist() == [[2, 7, 0, 0, 0], [4, 5, 2, 0, 0]]
         assert found["loss_mask"].tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0]]
         assert found["loss_mask"].dtype == numpy.float32
-        assert found["position_ids"].tolist() == [[0, 1, 2, 0, 0], [0, 1, 2, 3, 0]]
+        # Megatron counts on over padding.
+        assert found["position_ids"].tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+#include "mask/token_lists.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+#include "base/arithmetic.h"
+#include "mask/convert.h"
+#include "mask/mask_rule.h"
+
+enum {
+    SHORT_MAX = 16,    /* ids that are compared one by one */
+    SHORT_GROUPS = 5,  /* 1, 2, 4, 8 and 16 of them at once */
+    NARROW_TILE = 512, /* three-byte tokens that are widened at once */
+    BITS_MAX = 1 << 21 /* the highest id of a list that becomes bits, plus one … */
+};
+#define BITS_IN_ALL (UINT64_C(32) << 20) /* … and the bits of all lists of a set */
+
+typedef enum ListForm { LIST_SHORT, LIST_BITS, LIST_SORTED } ListForm;
+
+typedef struct TokenList {
+    uint32_t first, count; /* in TensorSet.values */
+    ListForm form;
+    bool pads;                /* what stands at padding is one of them */
+    uint32_t id_count, group; /* distinct ids that tokens can have; SHORT: the loop */
+    uint64_t ids[SHORT_MAX];  /* SHORT: the last one repeated */
+    uint64_t *sorted;         /* SORTED */
+    uint64_t *bits, bit_count;
+} TokenList;
+
+struct TokenLists {
+    uint32_t count;
+    TokenList lists[];
+};
+
+typedef void NoneOfFunction(const void *tokens, size_t count, const uint64_t *ids,
+                            uint32_t id_count, uint8_t *to);
+typedef struct TokenLoops {
+    NoneOfFunction *none_of[4][SHORT_GROUPS]; /* for tokens of 1, 2, 4 and 8 bytes */
+} TokenLoops;
+
+#define LOOPS_NAME(name) name##_plain
+#define LOOPS_TARGET
+#include "mask/token_loops.h"
+#undef LOOPS_NAME
+#undef LOOPS_TARGET
+
+#ifdef __x86_64__
+#define LOOPS_NAME(name) name##_avx2
+#define LOOPS_TARGET __attribute__((target("avx2")))
+#include "mask/token_loops.h"
+#undef LOOPS_NAME
+#undef LOOPS_TARGET
+
+/* By hand: a comparison under the mask of the last one takes one instruction an id, and the mask
+ * becomes bytes in another. Compilers go through general registers. */
+#define WIDE(bits, size, bytes, store)                                                           \
+    LOOPS_TARGET static inline __mmask##size none_##bits##_vector(                               \
+        const __m512i *wanted, uint32_t id_count, __mmask##size live, __m512i values) {          \
+        for (uint32_t j = 0; j < id_count; j++)                                                  \
+            live = _mm512_mask_cmpneq_epu##bits##_mask(live, values, wanted[j]);                 \
+        return live;                                                                             \
+    }                                                                                            \
+    LOOPS_TARGET static void none_##bits##_avx512(                                               \
+        const void *tokens, size_t count, const uint64_t *ids, uint32_t id_count, uint8_t *to) { \
+        const uint##bits##_t *in = tokens;                                                       \
+        __m512i wanted[SHORT_MAX];                                                               \
+        uint64_t rest;                                                                           \
+        size_t i = 0;                                                                            \
+                                                                                                 \
+        for (uint32_t j = 0; j < id_count; j++)                                                  \
+            wanted[j] = WIDE_ALL_##bits(ids[j]);                                                 \
+        for (; count - i >= size; i += size) {                                                   \
+            __m512i values = _mm512_loadu_si512(in + i);                                         \
+            __mmask##size none = none_##bits##_vector(wanted, id_count, (__mmask##size) ~0ull,   \
+                                                      values);                                   \
+            store((void *)(to + i), _mm##bytes##_maskz_set1_epi8(none, 1));                      \
+        }                                                                                        \
+        rest = (UINT64_C(1) << (count - i)) - 1;                                                 \
+        if (rest) {                                                                              \
+            __mmask##size live = (__mmask##size)rest;                                            \
+            __m512i values = _mm512_maskz_loadu_epi##bits(live, in + i);                         \
+            __mmask##size none = none_##bits##_vector(wanted, id_count, live, values);           \
+            _mm##bytes##_mask_storeu_epi8(to + i, live, _mm##bytes##_maskz_set1_epi8(none, 1));  \
+        }                                                                                        \
+    }
+#define LOOPS_TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl")))
+#define WIDE_ALL_8(id) _mm512_set1_epi8((char)(id))
+#define WIDE_ALL_16(id) _mm512_set1_epi16((short)(id))
+#define WIDE_ALL_32(id) _mm512_set1_epi32((int)(id))
+#define WIDE_ALL_64(id) _mm512_set1_epi64((long long)(id))
+WIDE(8, 64, 512, _mm512_storeu_si512)
+WIDE(16, 32, 256, _mm256_storeu_si256)
+WIDE(32, 16, , _mm_storeu_si128)
+WIDE(64, 8, , _mm_storeu_si64)
+#undef LOOPS_TARGET
+#undef WIDE
+#undef WIDE_ALL_8
+#undef WIDE_ALL_16
+#undef WIDE_ALL_32
+#undef WIDE_ALL_64
+
+#define ROW(f) \
+    { f, f, f, f, f }
+static const TokenLoops loops_avx512 = {
+    .none_of = {ROW(none_8_avx512), ROW(none_16_avx512), ROW(none_32_avx512), ROW(none_64_avx512)}};
+#undef ROW
+
+static const TokenLoops *const all_loops[] = {&loops_plain, &loops_avx2, &loops_avx512};
+#else
+static const TokenLoops *const all_loops[] = {&loops_plain};
+#endif
+
+/* ---- making ---- */
+
+/* The bits of an id as a token has them. False: no token is that one. */
+static bool id_bits(uint32_t element, int64_t id, uint64_t *ret_bits) {
+    *ret_bits = element == ELEMENT_I32 ? (uint32_t)id : (uint64_t)id;
+    switch (element) {
+    case ELEMENT_U8:
+        return id >= 0 && id <= UINT8_MAX;
+    case ELEMENT_U16:
+        return id >= 0 && id <= UINT16_MAX;
+    case ELEMENT_U24:
+        return id >= 0 && id < 1 << 24;
+    case ELEMENT_U32:
+        return id >= 0 && id <= UINT32_MAX;
+    case ELEMENT_I32:
+        return id >= INT32_MIN && id <= INT32_MAX;
+    default:
+        return true;
+    }
+}
+
+static int compare_ids(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Those that tokens can have, sorted, each once. Returns how many. */
+static uint32_t sort_ids(const TensorSet *set, const TokenList *list, uint64_t *ret_ids) {
+    uint32_t fit = 0, distinct = 0;
+
+    for (uint32_t i = 0; i < list->count; i++)
+        fit += id_bits(set->token_element, set->values[list->first + i], &ret_ids[fit]);
+    qsort(ret_ids, fit, sizeof *ret_ids, compare_ids);
+    for (uint32_t i = 0; i < fit; i++)
+        if (i == 0 || ret_ids[i] != ret_ids[i - 1])
+            ret_ids[distinct++] = ret_ids[i];
+    return distinct;
+}
+
+static void make_short(TokenList *list, const uint64_t *ids) {
+    for (uint32_t i = 0; i < SHORT_MAX && list->id_count; i++)
+        list->ids[i] = ids[MIN(i, list->id_count - 1)];
+    while (1u << list->group < list->id_count)
+        list->group++;
+}
+
+/* One bit more than there are, which is 0: for all tokens above. */
+static int make_bits(TokenList *list, const uint64_t *ids, uint64_t bit_count) {
+    list->form = LIST_BITS;
+    list->bit_count = bit_count;
+    list->bits = calloc(bit_count / 64 + 1, sizeof *list->bits);
+    if (!list->bits)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < list->id_count; i++)
+        list->bits[ids[i] / 64] |= UINT64_C(1) << ids[i] % 64;
+    return 0;
+}
+
+static int make_list(const TensorSet *set, TokenList *list, uint64_t *left) {
+    uint64_t *ids = malloc((list->count + (size_t)1) * sizeof *ids), bit_count = 0;
+    int r = 0;
+
+    if (!ids)
+        return -ENOMEM;
+    list->id_count = sort_ids(set, list, ids);
+    if (list->id_count)
+        bit_count = ids[list->id_count - 1] + 1;
+    if (list->id_count <= SHORT_MAX) {
+        make_short(list, ids);
+    } else if (bit_count - 1 < BITS_MAX && bit_count <= *left) {
+        *left -= bit_count;
+        r = make_bits(list, ids, bit_count);
+    } else {
+        list->form = LIST_SORTED;
+        list->sorted = ids;
+        return 0;
+    }
+    free(ids);
+    return r;
+}
+
+static bool lists_pad(const TensorSet *set, uint32_t first, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        if (set->values[first + i] == set->token_pad)
+            return true;
+    return false;
+}
+
+static void add_list(const TensorSet *set, TokenLists *lists, uint32_t first, uint32_t count) {
+    lists->lists[lists->count++] = (TokenList){
+        .first = first, .count = count, .pads = lists_pad(set, first, count)};
+}
+
+int token_lists_make(TensorSet *set) {
+    size_t most = (size_t)set->step_count + set->count;
+    TokenLists *lists = malloc(sizeof *lists + most * sizeof *lists->lists);
+    uint64_t left = BITS_IN_ALL;
+    int r = 0;
+
+    if (!lists)
+        return -ENOMEM;
+    lists->count = 0;
+    for (uint32_t s = 0; s < set->step_count; s++)
+        if (set->steps[s].op == MASK_TOKEN_IDS)
+            add_list(set, lists, set->steps[s].first, set->steps[s].count);
+    for (uint32_t t = 0; t < set->count; t++)
+        if (set->tensors[t].source == TENSOR_SPECIAL)
+            add_list(set, lists, set->tensors[t].first_value, set->tensors[t].value_count);
+    set->token_lists = lists;
+    for (uint32_t i = 0; i < lists->count && r == 0; i++)
+        r = make_list(set, &lists->lists[i], &left);
+    if (r < 0)
+        token_lists_free(set);
+    return r;
+}
+
+void token_lists_free(TensorSet *set) {
+    TokenLists *lists = set->token_lists;
+
+    for (uint32_t i = 0; lists && i < lists->count; i++) {
+        free(lists->lists[i].bits);
+        free(lists->lists[i].sorted);
+    }
+    free(lists);
+    set->token_lists = NULL;
+}
+
+/* ---- asking ---- */
+
+static const TokenList *find_list(const TensorSet *set, uint32_t first, uint32_t count) {
+    for (uint32_t i = 0; set->token_lists && i < set->token_lists->count; i++) {
+        const TokenList *list = &set->token_lists->lists[i];
+
+        if (list->first == first && list->count == count)
+            return list;
+    }
+    return NULL;
+}
+
+static uint64_t token_bits(uint32_t bytes, const void *tokens, size_t i) {
+    return bytes == 1   ? ((const uint8_t *)tokens)[i]
+           : bytes == 2 ? ((const uint16_t *)tokens)[i]
+           : bytes == 4 ? ((const uint32_t *)tokens)[i]
+                        : ((const uint64_t *)tokens)[i];
+}
+
+/* Called with constants for `bytes`, so that each call becomes a loop of its own. */
+static inline __attribute__((always_inline)) void
+ask_bits(const TokenList *list, uint32_t bytes, const void *tokens, size_t count, uint8_t *to) {
+    const uint64_t *bits = list->bits, beyond = list->bit_count;
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t token = token_bits(bytes, tokens, i);
+
+        token = MIN(token, beyond);
+        to[i] = !(bits[token / 64] >> token % 64 & 1);
+    }
+}
+
+static void ask_sorted(const TokenList *list, uint32_t bytes, const void *tokens, size_t count,
+                       uint8_t *to) {
+    for (size_t i = 0; i < count; i++) {
+        uint64_t token = token_bits(bytes, tokens, i);
+        const uint64_t *at = list->sorted;
+
+        for (uint32_t left = list->id_count; left > 1; left -= left / 2)
+            at += at[left / 2] <= token ? left / 2 : 0;
+        to[i] = *at != token;
+    }
+}
+
+/* Tokens of 1, 2, 4 or 8 bytes. */
+static void ask(const TokenList *list, uint32_t bytes, const void *tokens, size_t count,
+                uint8_t *to) {
+    uint32_t width = bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3;
+
+    if (list->id_count == 0)
+        memset(to, 1, count);
+    else if (list->form == LIST_SHORT)
+        all_loops[convert_level()]->none_of[width][list->group](tokens, count, list->ids,
+                                                                list->id_count, to);
+    else if (list->form == LIST_SORTED)
+        ask_sorted(list, bytes, tokens, count, to);
+    else if (bytes == 1)
+        ask_bits(list, 1, tokens, count, to);
+    else if (bytes == 2)
+        ask_bits(list, 2, tokens, count, to);
+    else if (bytes == 4)
+        ask_bits(list, 4, tokens, count, to);
+    else
+        ask_bits(list, 8, tokens, count, to);
+}
+
+static void ask_tokens(const TokenList *list, uint32_t element, const uint8_t *tokens, size_t count,
+                       uint8_t *to) {
+    ConvertFunction *widen = convert_find(ELEMENT_U24, SEQFEED_INT32);
+    uint32_t wide[NARROW_TILE];
+
+    assert(!element_is_float((uint8_t)element));
+    if (element != ELEMENT_U24) {
+        ask(list, element_bytes((uint8_t)element), tokens, count, to);
+        return;
+    }
+    for (size_t at = 0, part; at < count; at += part) {
+        part = MIN(count - at, (size_t)NARROW_TILE);
+        widen(wide, tokens + 3 * at, part);
+        ask(list, sizeof *wide, wide, part, to + at);
+    }
+}
+
+void token_lists_answer(const TensorSet *set, uint32_t first, uint32_t count, const uint8_t *tokens,
+                        size_t token_count, uint8_t *ret_answers) {
+    const TokenList *ready = find_list(set, first, count);
+    uint8_t part[NARROW_TILE];
+
+    if (ready) {
+        ask_tokens(ready, set->token_element, tokens, token_count, ret_answers);
+        return;
+    }
+    /* As many ids at a time as one loop takes. */
+    memset(ret_answers, 1, token_count);
+    for (uint32_t at = 0; at < count; at += SHORT_MAX) {
+        TokenList list = {.first = first + at, .count = MIN(count - at, (uint32_t)SHORT_MAX)};
+        uint64_t ids[SHORT_MAX];
+
+        list.id_count = sort_ids(set, &list, ids);
+        make_short(&list, ids);
+        for (size_t done = 0, size; done < token_count; done += size) {
+            size = MIN(token_count - done, sizeof part);
+            ask_tokens(&list, set->token_element, tokens + done * element_bytes(set->token_element),
+                       size, part);
+            for (size_t i = 0; i < size; i++)
+                ret_answers[done + i] &= part[i];
+        }
+    }
+}
+
+bool token_lists_pad(const TensorSet *set, uint32_t first, uint32_t count) {
+    const TokenList *ready = find_list(set, first, count);
+
+    return ready ? ready->pads : lists_pad(set, first, count);
+}
