@@ -15,7 +15,8 @@
 #include "seqfeed/client_socket.h"
 
 enum {
-    SEQFEED_PRIVATE_SPIN_US = 40,   /* about what waking an idle core costs */
+    SEQFEED_PRIVATE_SPIN_US = 40,   /* about what waking an idle core costs; … */
+    SEQFEED_PRIVATE_SPIN_MAX_US = 200, /* … when waits are short, twice as long as they are */
     SEQFEED_PRIVATE_SLEEP_MS = 250, /* then look whether the daemon still lives */
     SEQFEED_PRIVATE_SKIPPED = 3     /* take: the batch lies before our cursor */
 };
@@ -209,20 +210,33 @@ static inline void seqfeed_private_say_waiting(Seqfeed *feed, int64_t now_ns) {
     seqfeed_private_say(text);
 }
 
-/* A short spin: true when something has been published meanwhile. */
-static inline int seqfeed_private_spin(const Seqfeed *feed, int64_t deadline_ns) {
-    int64_t until = seqfeed_private_now() + SEQFEED_PRIVATE_SPIN_US * INT64_C(1000);
-
-    if (deadline_ns < until)
-        until = deadline_ns;
+/* Spin until then: true when something has been published meanwhile. */
+static inline int seqfeed_private_spin(const Seqfeed *feed, int64_t until_ns) {
     do {
         for (int i = 0; i < 16; i++) {
             if (__atomic_load_n(&feed->header->head, __ATOMIC_ACQUIRE) != feed->next)
                 return 1;
             seqfeed_private_pause();
         }
-    } while (seqfeed_private_now() < until);
+    } while (seqfeed_private_now() < until_ns);
     return 0;
+}
+
+/* Waits of the same length follow each other when the trainer is faster than the daemon: sleeping a
+ * little too early then costs the daemon a wake for every batch. */
+static inline void seqfeed_private_learn_wait(Seqfeed *feed, int64_t waited_ns) {
+    int64_t most_ns = 4 * SEQFEED_PRIVATE_SPIN_MAX_US * INT64_C(1000);
+
+    feed->wait_mean_ns += ((waited_ns < most_ns ? waited_ns : most_ns) - feed->wait_mean_ns) / 8;
+}
+
+/* How long it is worth spinning on, after the first spin. */
+static inline int64_t seqfeed_private_spin_more(const Seqfeed *feed) {
+    int64_t most_ns = SEQFEED_PRIVATE_SPIN_MAX_US * INT64_C(1000);
+
+    if (feed->wait_mean_ns >= most_ns)
+        return 0;
+    return 2 * feed->wait_mean_ns < most_ns ? 2 * feed->wait_mean_ns : most_ns;
 }
 
 /* Sleep on the bell for at most `left_ns`. ring_writer.c in the daemon's sources says why no
@@ -248,16 +262,24 @@ static inline void seqfeed_private_sleep(Seqfeed *feed, int64_t left_ns) {
 
 /* Nothing is there. Returns 0 when it is worth looking again, or -ETIMEDOUT. */
 static inline int seqfeed_private_wait(Seqfeed *feed, int64_t deadline_ns) {
+    int64_t started_ns = seqfeed_private_now(), now_ns;
+    int64_t until_ns = started_ns + SEQFEED_PRIVATE_SPIN_US * INT64_C(1000);
     uint64_t released;
-    int64_t now_ns;
 
-    if (seqfeed_private_spin(feed, deadline_ns))
+    if (seqfeed_private_spin(feed, until_ns < deadline_ns ? until_ns : deadline_ns)) {
+        seqfeed_private_learn_wait(feed, seqfeed_private_now() - started_ns);
         return 0;
+    }
     /* `wake_at` may be further away than what this process can release before it gets more. */
     released = __atomic_load_n(&feed->ack->released, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&feed->header->wake_at, __ATOMIC_SEQ_CST) != 0 &&
         released > __atomic_load_n(&feed->nudged, __ATOMIC_RELAXED))
         seqfeed_private_nudge(feed, released);
+    until_ns = started_ns + seqfeed_private_spin_more(feed);
+    if (until_ns < deadline_ns && seqfeed_private_spin(feed, until_ns)) {
+        seqfeed_private_learn_wait(feed, seqfeed_private_now() - started_ns);
+        return 0;
+    }
     now_ns = seqfeed_private_now();
     /* A time-out of the caller's own between two calls is not our waiting. */
     if (feed->wait_started_ns == 0 || now_ns - feed->wait_looked_ns > SEQFEED_PRIVATE_SECOND) {
@@ -267,6 +289,7 @@ static inline int seqfeed_private_wait(Seqfeed *feed, int64_t deadline_ns) {
     if (now_ns < deadline_ns)
         seqfeed_private_sleep(feed, deadline_ns - now_ns);
     feed->wait_looked_ns = seqfeed_private_now();
+    seqfeed_private_learn_wait(feed, feed->wait_looked_ns - started_ns);
     if (__atomic_load_n(&feed->header->head, __ATOMIC_ACQUIRE) != feed->next)
         return 0;
     seqfeed_private_listen(feed);
