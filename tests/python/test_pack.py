@@ -86,6 +86,7 @@ def test_half_floats_round_as_numpy_does(tmp_path):
     ([[1], [70000]], {"token_type": "u16"}, "row 1: 70000 does not fit u16"),
     ([[1], [1 << 70]], {"token_type": "i64"}, "does not fit i64"),
     ([[1], ["x"]], {"token_type": "u16"}, "row 1: 'x' is no number"),
+    ([[1], ["x"]], {}, "row 1: "),
     ([{"a": [1]}], {}, "called tokens or input_ids"),
     ([{"tokens": [1]}], {"columns": {"b": "tokens"}}, "no 'b'"),
     ([{"tokens": [1], "Bad": 1}], {}, "cannot name a column"),

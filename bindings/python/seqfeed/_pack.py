@@ -174,9 +174,12 @@ def _extremes(value: Any) -> tuple[int, int]:
 
 def _narrowest(rows: Iterable[Any], source: Any, progress: Progress) -> str:
     low = high = 0
-    for row in progress.watch(rows):
-        least, most = _extremes(_get(row, source))
-        low, high = min(low, least), max(high, most)
+    for number, row in enumerate(progress.watch(rows)):
+        try:
+            least, most = _extremes(_get(row, source))
+            low, high = min(low, least), max(high, most)
+        except (ValueError, TypeError, KeyError) as error:
+            raise type(error)(f"row {number}: {error}") from None
     if low < 0:
         return "i64"
     return next((word for limit, word in NARROW if high < limit), "i64")
