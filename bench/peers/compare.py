@@ -1,252 +1,336 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""One Python trainer, fed by seqfeed and by what people write themselves; same data, same work, one run.
+"""seqfeed beside other loaders: the same data, the same work, one run.
 
-compare.py --build DIR [--tokens N] [--rounds N] [--seconds S] [--json FILE]
+    compare.py --install VENV                     # once: the peers and seqfeed, from requirements.txt
+    compare.py --venv VENV --data DIR --all --json FILE --markdown FILE.md --plot FILE.svg
 
-Every loader makes batches of 64 shuffled sequences, int64 tokens padded to the longest, a bool mask and
-labels; the trainer sums mask and labels and the first token of each row. The peers read zstd blocks of
-64 Ki tokens with a shuffle window of 64 blocks. Rounds are interleaved, because machines wander. CPU
-time is that of all processes, the daemon's included. Each loader runs in a process of its own:
-compare.py --one NAME --data DIR."""
+Runs on any Python 3.11; loaders run in the interpreter of VENV, each trainer in a process of its own.
+Without --venv this interpreter serves, and what it lacks is left out by name. docs/python-benchmarks.md,
+which --markdown writes, says what the tasks are and how they are measured."""
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
 import platform
-import random
-import resource
+import queue
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
-import numpy
+import report
 
-BATCH, BLOCK, WINDOW = 64, 1 << 16, 64
-
-
-# --- the peers' data -----------------------------------------------------------------------------
-
-def write_blocks(dataset, path):
-    """The same sequences as plain zstd frames: counts, lengths, labels, tokens."""
-    import seqfeed
-    import zstandard
-    compressor = zstandard.ZstdCompressor(level=9)
-    path.mkdir(exist_ok=True)
-    held, tokens, number = [], 0, 0
-
-    def flush():
-        nonlocal held, tokens, number
-        lengths = numpy.array([len(row["tokens"]) for row in held], numpy.uint32)
-        labels = numpy.array([row["label"] for row in held], numpy.int64)
-        values = numpy.concatenate([row["tokens"] for row in held]).astype(numpy.uint16)
-        raw = numpy.uint32(len(held)).tobytes() + lengths.tobytes() + labels.tobytes() + values.tobytes()
-        (path / f"{number:06}.zst").write_bytes(compressor.compress(raw))
-        held, tokens, number = [], 0, number + 1
-
-    for row in seqfeed.Dataset(dataset):
-        held.append(row)
-        tokens += len(row["tokens"])
-        if tokens >= BLOCK:
-            flush()
-    if held:
-        flush()
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+LIMIT_S = 240     # of one run
+FAST_S = 2.0      # an epoch that takes less is measured in every round
+SAMPLE_S = 0.05   # of memory
+# Task -> trainers, world, and what the job says beside.
+TASKS = {"check": (1, 1, {"check": True, "epochs": 1}), "W0": (1, 1, {"touch": False}), "W1": (1, 1, {}),
+         "W2": (2, 1, {}), "W3": (2, 2, {}), "W4": (1, 1, {"bucket": True}),
+         "W5": (1, 1, {"step_ms": 5}), "share": (4, 1, {})}
 
 
-def read_block(decompressor, path):
-    raw = decompressor.decompress(path.read_bytes())
-    count = int(numpy.frombuffer(raw, numpy.uint32, 1)[0])
-    lengths = numpy.frombuffer(raw, numpy.uint32, count, 4)
-    labels = numpy.frombuffer(raw, numpy.int64, count, 4 + 4 * count)
-    values = numpy.frombuffer(raw, numpy.uint16, -1, 4 + 12 * count)
-    return list(zip(numpy.split(values, numpy.cumsum(lengths[:-1])), labels.tolist()))
+class Failed(Exception):
+    """A run that did not end well, in one line."""
 
 
-def windows(path, seed, part=0, parts=1):
-    """Lists of 64 shuffled (tokens, label); a worker takes each `parts`-th block."""
-    import zstandard
-    decompressor = zstandard.ZstdDecompressor()
-    names = sorted(path.glob("*.zst"))
-    draw = random.Random(seed)
-    draw.shuffle(names)
-    names = names[part::parts]
-    rest, size = [], max(1, WINDOW // parts)
-    for first in range(0, len(names), size):
-        rows = rest
-        for name in names[first:first + size]:
-            rows += read_block(decompressor, name)
-        draw.shuffle(rows)
-        whole = len(rows) // BATCH * BATCH
-        for at in range(0, whole, BATCH):
-            yield rows[at:at + BATCH]
-        rest = rows[whole:]
-    if rest:
-        yield rest
+class Process:
+    """trainer.py in its own session; what it prints is read by a thread, so that waiting has a limit."""
+
+    def __init__(self, python, job, environment):
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [python, HERE / "trainer.py", json.dumps(job)], stdin=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=self.errors, env=environment, start_new_session=True)
+        self.lines = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for text in self.process.stdout:
+            self.lines.put(text)
+        self.lines.put(None)
+
+    def line(self, limit_s):
+        try:
+            text = self.lines.get(timeout=limit_s)
+        except queue.Empty:
+            raise Failed(f"nothing within {limit_s} s") from None
+        if text is not None:
+            return text
+        self.errors.seek(0)
+        said = self.errors.read().decode(errors="replace").strip().splitlines()
+        raise Failed(said[-1][:200] if said else "it ended without a word")
+
+    def go(self):
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def memory(self):
+        """Bytes of it and of all that it has started; shared pages are shared out."""
+        return sum(map(_pss, family(self.process.pid)))
+
+    def end(self):
+        for pid in reversed(family(self.process.pid)):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+        self.process.wait()
+        self.process.stdin.close()
+        self.errors.close()
 
 
-def padded(rows):
-    """The fastest that numpy alone does: one flat scatter through the mask."""
-    lengths = numpy.array([len(tokens) for tokens, _ in rows])
-    mask = numpy.arange(lengths.max()) < lengths[:, None]
-    tokens = numpy.zeros(mask.shape, numpy.int64)
-    tokens[mask] = numpy.concatenate([tokens for tokens, _ in rows])
-    return tokens, mask, numpy.array([label for _, label in rows])
+def family(root):
+    """The process and what it has started, in whatever session."""
+    children = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    found, seen = [root], 0
+    while seen < len(found):
+        found += children.get(found[seen], [])
+        seen += 1
+    return found
 
 
-# --- the loaders: name -> batches of one epoch ---------------------------------------------------
-
-def by_hand(data, epoch):
-    for rows in windows(data / "blocks", epoch):
-        yield padded(rows)
-
-
-def torch_loader(workers):
-    def batches(data, epoch):
-        import torch
-        from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-        torch.set_num_threads(1)
-
-        class Rows(IterableDataset):
-            def __iter__(self):
-                info = get_worker_info()
-                part, parts = (info.id, info.num_workers) if info else (0, 1)
-                for rows in windows(data / "blocks", epoch, part, parts):
-                    pieces = [torch.from_numpy(tokens.astype(numpy.int64)) for tokens, _ in rows]
-                    lengths = torch.tensor([len(piece) for piece in pieces])
-                    tokens = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True)
-                    mask = torch.arange(tokens.shape[1])[None, :] < lengths[:, None]
-                    yield tokens, mask, torch.tensor([label for _, label in rows])
-
-        more = {"prefetch_factor": 4} if workers else {}
-        yield from DataLoader(Rows(), batch_size=None, num_workers=workers, **more)
-    return batches
-
-
-class Seqfeed:
-    """Kept over the epochs, as a trainer would."""
-
-    def __init__(self, how):
-        self.how, self.feed, self.daemon = how, None, None
-
-    def start(self, data):
-        import seqfeed
-        feeds = {"train": {"dataset": data / "seqfeed", "batch": {"size": BATCH}}}
-        self.daemon = seqfeed.Daemon({"feeds": feeds})
-        if self.how == "numpy":
-            self.feed = seqfeed.attach("train", socket=self.daemon.socket)
-        else:
-            import seqfeed.torch
-            import torch
-            torch.set_num_threads(1)
-            self.feed = seqfeed.torch.Loader("train", socket=self.daemon.socket,
-                                             zero_copy=self.how == "zero_copy")
-
-    def __call__(self, data, epoch):
-        if self.feed is None:
-            self.start(data)
-        for batch in self.feed:
-            if self.how == "numpy":
-                yield tuple(batch[name].numpy() for name in ("tokens", "mask", "labels"))
-            else:
-                yield batch["tokens"], batch["mask"], batch["labels"]
-            del batch
-
-    def stop(self):
-        self.feed.close()
-        self.daemon.stop()
-
-
-LOADERS = {"seqfeed, numpy views": lambda: Seqfeed("numpy"),
-           "seqfeed.torch, zero_copy": lambda: Seqfeed("zero_copy"),
-           "seqfeed.torch": lambda: Seqfeed("copy"),
-           "numpy + zstandard by hand": lambda: by_hand,
-           "torch DataLoader, in process": lambda: torch_loader(0),
-           "torch DataLoader, 1 worker": lambda: torch_loader(1),
-           "torch DataLoader, 2 workers": lambda: torch_loader(2)}
-
-
-# --- measuring -----------------------------------------------------------------------------------
-
-def cpu_seconds():
-    return sum(used.ru_utime + used.ru_stime for used in
-               map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
-
-
-def run_one(name, data, seconds):
-    loader = LOADERS[name]()
-    if "torch" in name:
-        import torch  # noqa: F401  its import is nobody's fault
-    cpu, begun = cpu_seconds(), time.perf_counter()
-    tokens = check = epochs = 0
-    while time.perf_counter() - begun < seconds:
-        for batch, mask, labels in loader(data, epochs):
-            tokens += int(mask.sum())
-            check += int(labels.sum()) + int(batch[:, 0].sum())
-            del batch, mask, labels
-        epochs += 1
-    taken = time.perf_counter() - begun
-    if isinstance(loader, Seqfeed):
-        loader.stop()  # so that its CPU time is counted
-    return {"tokens_per_second": tokens / taken, "cpu_per_million": (cpu_seconds() - cpu) / tokens * 1e6,
-            "epochs": epochs, "tokens": tokens // epochs, "check": check / epochs}
-
-
-def run_all(arguments, data):
-    found = {name: [] for name in LOADERS}
-    for _ in range(arguments.rounds):
-        for name in LOADERS:
-            ran = subprocess.run([sys.executable, __file__, "--one", name, "--data", str(data),
-                                  "--seconds", str(arguments.seconds), "--build", arguments.build],
-                                 capture_output=True, text=True, check=False)
-            if ran.returncode:
-                print(f"{name}: left out: {ran.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-                continue
-            found[name].append(json.loads(ran.stdout))
-    return {name: runs for name, runs in found.items() if runs}
-
-
-def report(found):
-    if len({(run["tokens"], run["check"]) for runs in found.values() for run in runs}) != 1:
-        print("the loaders did not deliver the same sequences", file=sys.stderr)
-        return 1
-    speed = {name: statistics.median(run["tokens_per_second"] for run in runs)
-             for name, runs in found.items()}
-    best = next(iter(speed.values()))
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, Python "
-          f"{platform.python_version()}, {time.strftime('%Y-%m-%d')}\n")
-    print("| loader | M real tokens/s | slower than the first | CPU s per M tokens |\n|---|---|---|---|")
-    for name, runs in found.items():
-        cpu = statistics.median(run["cpu_per_million"] for run in runs)
-        print(f"| {name} | {speed[name] / 1e6:.1f} | {best / speed[name]:.1f} x | {cpu:.4f} |")
+def _pss(pid):
+    try:
+        for text in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if text.startswith("Pss:"):
+                return int(text.split()[1]) * 1024
+    except OSError:
+        pass
     return 0
+
+
+@dataclasses.dataclass
+class Comparison:
+    python: str
+    data: pathlib.Path
+    consumer: str
+    seconds: float
+    steps: int
+    facts: dict
+    expected: dict
+    runs: list = dataclasses.field(default_factory=list)
+    speed: dict = dataclasses.field(default_factory=dict)  # tokens/s of a loader, as far as known
+
+    # --- one run ---
+
+    def jobs(self, name, task, scratch):
+        trainers, world, more = TASKS[task]
+        known = self.facts["loaders"][name]
+        job = {"loader": name, "data": str(self.data), "scratch": str(scratch), "trainers": trainers,
+               "world": world, "workers": known["workers"], "consumer": self.consumer} | more
+        if trainers > 1:
+            wanted = self.speed.get(name, 1e6) * self.seconds * world
+            job["epochs"] = max(1, int(wanted / self.expected["tokens"]))
+        elif task == "W5":
+            job["batches"] = self.steps
+        elif not more.get("epochs"):
+            job["seconds"] = self.seconds
+        alone = trainers == 1 and name != "TensorSocket"
+        if known["server"] and not alone:
+            job["server"] = str(scratch / "server")
+        made = [job | {"number": number, "rank": number if world > 1 else 0}
+                for number in range(trainers)]
+        return made + ([job | {"role": "server"}] if "server" in job else [])
+
+    @staticmethod
+    def environment(job, port):
+        local = {"RANK": job.get("rank", 0), "LOCAL_RANK": job.get("rank", 0), "WORLD_SIZE": job["world"],
+                 "LOCAL_WORLD_SIZE": job["world"], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                 "OMP_NUM_THREADS": 1, "HF_HUB_OFFLINE": 1, "HF_DATASETS_OFFLINE": 1, "PYTHONWARNINGS": "ignore",
+                 "HF_DATASETS_DISABLE_PROGRESS_BARS": 1, "HF_HOME": job["scratch"], "TMPDIR": job["scratch"]}
+        return os.environ | {name: str(value) for name, value in local.items()}
+
+    def run(self, name, task):
+        """What a run measured, with its trainers taken together."""
+        scratch = pathlib.Path(tempfile.mkdtemp(prefix="compare-"))
+        processes = []
+        try:
+            port = 20000 + os.getpid() % 20000
+            jobs = self.jobs(name, task, scratch)
+            for job in jobs:
+                processes.append(Process(self.python, job, self.environment(job, port)))
+            for process in processes:
+                process.line(LIMIT_S)
+            for process in reversed(processes):
+                process.go()
+            peak = self.watch(processes) if task == "check" else 0
+            count = TASKS[task][0]
+            told = [json.loads(process.line(LIMIT_S)) for process in processes[:count]]
+            servers = []
+            for process in processes[count:]:
+                process.go()
+                servers.append(json.loads(process.line(LIMIT_S)))
+            return self.together(name, task, told, servers, peak)
+        finally:
+            for process in processes:
+                process.end()
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    @staticmethod
+    def watch(processes):
+        """The most memory until the first has told its result."""
+        peak, until = 0, time.monotonic() + LIMIT_S
+        while processes[0].lines.empty() and time.monotonic() < until:
+            peak = max(peak, sum(process.memory() for process in processes))
+            time.sleep(SAMPLE_S)
+        return peak
+
+    def together(self, name, task, told, servers, peak):
+        trainers, world, more = TASKS[task]
+        epochs = max(one["epochs"] for one in told)
+        tokens = sum(one["sums"]["tokens"] for one in told)
+        if not more.get("touch", True):
+            tokens = epochs * self.expected["tokens"]
+        run = {"loader": name, "task": task, "epochs": epochs, "tokens": tokens, "peak": peak,
+               "seconds": max(one["begun"] + one["seconds"] for one in told) - min(one["begun"] for one in told),
+               "batches": sum(one["batches"] for one in told),
+               "first_ms": max(one["first_ms"] for one in told),
+               "wait_p50_us": max(one["wait_p50_us"] for one in told),
+               "wait_p99_us": max(one["wait_p99_us"] for one in told),
+               "cpu": sum(one["cpu"] for one in told + servers),
+               "own_cpu": sum(one["own_cpu"] for one in told),
+               "cells": sum(one["sums"]["cells"] for one in told)}
+        run["speed"] = tokens / run["seconds"]
+        if more.get("touch", True) and task != "W5":
+            wanted = self.expected["tokens"] * epochs * trainers // world
+            run["missing"] = wanted - tokens
+            run["right"] = run["missing"] == 0 and all(
+                sum(one["sums"][key] for one in told) == value * epochs * trainers // world
+                for key, value in self.expected.items() if key in told[0]["sums"])
+        return run
+
+    # --- all of them ---
+
+    def try_run(self, name, task):
+        try:
+            run = self.run(name, task)
+        except Failed as failure:
+            run = {"loader": name, "task": task, "failed": str(failure)}
+        self.runs.append(run)
+        if "speed" in run and task in ("check", "W1"):
+            self.speed[name] = run["speed"]
+        print(said(run), file=sys.stderr, flush=True)
+        return run
+
+    def loaders(self, task):
+        return [name for name, known in self.facts["loaders"].items()
+                if (task in known["tasks"] or task == "check") and not self.facts["missing"][name]]
+
+    def rounds(self, task, count):
+        for number in range(count):
+            for name in self.loaders(task):
+                fast = self.expected["tokens"] / self.speed.get(name, 1) < FAST_S
+                if number == 0 or fast:
+                    self.try_run(name, task)
+
+
+def said(run):
+    if "failed" in run:
+        return f"{run['task']:6}{run['loader']:48} failed: {run['failed']}"
+    wrong = "" if run.get("right", True) else f"  {run['missing']} tokens missing"
+    return (f"{run['task']:6}{run['loader']:48}{run['speed'] / 1e6:8.2f} M tokens/s "
+            f"{run['cpu'] / run['tokens'] * 1e6:8.4f} CPU s/M, waits {run['wait_p50_us']:.0f} and "
+            f"{run['wait_p99_us']:.0f} us{wrong}")
+
+
+# --- what is there -------------------------------------------------------------------------------
+
+def install(venv):
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    pip = [venv / "bin/python", "-m", "pip", "install", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=True)
+    subprocess.run([*pip, "--force-reinstall", "--no-deps", ROOT], check=True)
+
+
+def find_consumer(build):
+    """The program of the C client, built where it can be."""
+    program = build / "bench" / "consumer"
+    if not program.exists() and (build / "build.ninja").exists():
+        subprocess.run(["ninja", "-C", build, "bench/consumer"], check=False, capture_output=True)
+    return str(program) if program.exists() else ""
+
+
+def look(python, chosen, consumer):
+    told = subprocess.run([python, HERE / "trainer.py"], check=True, capture_output=True, text=True).stdout
+    facts = json.loads(told)
+    if not consumer:
+        facts["missing"]["seqfeed, C client"] = ["bench/consumer"]
+    if chosen:
+        facts["loaders"] = {name: known for name, known in facts["loaders"].items()
+                            if any(word.lower() in name.lower() for word in chosen)}
+    for name in facts["loaders"]:
+        if facts["missing"][name]:
+            print(f"{name}: left out, no {', '.join(facts['missing'][name])}", file=sys.stderr)
+    return facts
+
+
+def prepare(python, data, tokens, facts):
+    formats = ["plain"] + sorted({known["format"] for name, known in facts["loaders"].items()
+                                  if not facts["missing"][name]} - {"plain"})
+    for name in formats:
+        subprocess.run([python, HERE / "corpus.py", data, str(tokens), name], check=True,
+                       stdout=subprocess.DEVNULL)
+    return json.loads((data / "plain" / "sums.json").read_text())
+
+
+def machine():
+    model = next((text.split(":", 1)[1].strip() for text in open("/proc/cpuinfo")
+                  if text.startswith("model name")), platform.machine())
+    return {"cpu": model, "cpus": len(os.sched_getaffinity(0)), "kernel": platform.release(),
+            "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
+            "load": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d")}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", default="build")
-    parser.add_argument("--tokens", type=int, default=20_000_000)
+    parser.add_argument("--install", metavar="VENV", type=pathlib.Path)
+    parser.add_argument("--venv", type=pathlib.Path)
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT / ".cache" / "bench-peers")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="for the C client")
+    parser.add_argument("--all", action="store_true", help="every task")
+    parser.add_argument("--tasks", default="check,W1", help=",".join(TASKS))
+    parser.add_argument("--loaders", help="words of their names, with commas; default: all that are there")
+    parser.add_argument("--tokens", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--data", default=".cache/bench-peers")
-    parser.add_argument("--json")
-    parser.add_argument("--one", choices=LOADERS)
+    parser.add_argument("--seconds", type=float, default=2, help="of a run, at least one epoch")
+    parser.add_argument("--steps", type=int, default=500, help="batches of W5")
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--markdown", type=pathlib.Path)
+    parser.add_argument("--plot", type=pathlib.Path)
     arguments = parser.parse_args()
-    build = pathlib.Path(arguments.build).resolve()
-    sys.path.insert(0, str(build / "bindings" / "python"))
-    data = pathlib.Path(arguments.data).resolve()
-    if arguments.one:
-        print(json.dumps(run_one(arguments.one, data, arguments.seconds)))
+    if arguments.install:
+        install(arguments.install.resolve())
         return 0
+    python = str(arguments.venv.resolve() / "bin/python") if arguments.venv else sys.executable
+    tasks = list(TASKS) if arguments.all else arguments.tasks.split(",")
+    before, begun = machine(), time.monotonic()
+    consumer = find_consumer(arguments.build.resolve())
+    facts = look(python, arguments.loaders and arguments.loaders.split(","), consumer)
+    data = arguments.data.resolve()
     data.mkdir(parents=True, exist_ok=True)
-    if not (data / "seqfeed" / "dataset.json").exists():
-        subprocess.run([build / "bench/make_data", data / "seqfeed", str(arguments.tokens)], check=True)
-    if not (data / "blocks").exists():
-        write_blocks(data / "seqfeed", data / "blocks")
-    found = run_all(arguments, data)
+    comparison = Comparison(python, data, consumer, arguments.seconds, arguments.steps, facts,
+                            prepare(python, data, arguments.tokens, facts))
+    for task in tasks:
+        comparison.rounds(task, arguments.rounds if task in ("W0", "W1", "share") else 1)
+    found = {"machine": before, "minutes": (time.monotonic() - begun) / 60, "facts": facts,
+             "corpus": comparison.expected, "runs": comparison.runs}
     if arguments.json:
-        pathlib.Path(arguments.json).write_text(json.dumps(found, indent=1))
-    return report(found)
+        arguments.json.write_text(json.dumps(found, indent=1))
+    return report.tell(found, arguments.markdown, arguments.plot, arguments.seconds)
 
 
 if __name__ == "__main__":

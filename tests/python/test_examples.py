@@ -156,17 +156,3 @@ def test_ten_lines_from_nothing_to_training(tmp_path, page):
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) < 3.5  # nats a byte; knowing nothing is ln 256 = 5.5
     assert os.listdir(tmp_path / "corpus")
-
-
-@needs_torch
-@pytest.mark.slow
-def test_all_loaders_of_the_comparison_deliver_the_same(tmp_path):
-    if not (harness.BUILD / "bench" / "make_data").exists():
-        pytest.skip("bench/make_data was not built")
-    ran = subprocess.run(
-        [sys.executable, str(harness.ROOT / "bench/peers/compare.py"), "--build", str(harness.BUILD),
-         "--data", str(tmp_path / "data"), "--tokens", "300000", "--rounds", "1", "--seconds", "0.01"],
-        capture_output=True, text=True, timeout=240, check=False, env=harness.environment())
-    assert ran.returncode == 0, ran.stderr
-    assert "left out" not in ran.stderr, ran.stderr
-    assert "| torch DataLoader, 2 workers |" in ran.stdout

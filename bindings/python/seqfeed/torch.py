@@ -246,13 +246,8 @@ class Loader:
 
     def __iter__(self) -> Iterator[TorchBatch]:
         self._begin()
-        iter(self.feed)  # past the end of an epoch that a counting loop did not meet
-        while True:
-            batch = self.feed.next()
-            if batch is None:
-                return
-            yield self._make(batch)
-            del batch
+        # Unlike a generator, map() holds no batch: it goes back as soon as the loop lets go of it.
+        return map(self._make, self.feed)
 
     def _make(self, batch: Batch) -> TorchBatch:
         if self._copier:
