@@ -17,7 +17,6 @@ import platform
 import queue
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LIMIT_S = 240     # of one run
 FAST_S = 2.0      # an epoch that takes less is measured in every round
-SAMPLE_S = 0.05   # of memory
+SAMPLE_S = 0.1    # of memory
 # Task -> trainers, world, and what the job says beside.
 TASKS = {"check": (1, 1, {"check": True, "epochs": 1}), "W0": (1, 1, {"touch": False}), "W1": (1, 1, {}),
          "W2": (2, 1, {}), "W3": (2, 2, {}), "W4": (1, 1, {"bucket": True}),
@@ -203,6 +202,7 @@ class Comparison:
                "wait_p99_us": max(one["wait_p99_us"] for one in told),
                "cpu": sum(one["cpu"] for one in told + servers),
                "own_cpu": sum(one["own_cpu"] for one in told),
+               "trainer_cpu": sum(one["self_cpu"] for one in told),
                "cells": sum(one["sums"]["cells"] for one in told)}
         run["speed"] = tokens / run["seconds"]
         if more.get("touch", True) and task != "W5":
@@ -315,6 +315,7 @@ def main():
     if arguments.install:
         install(arguments.install.resolve())
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started ends too
     python = str(arguments.venv.resolve() / "bin/python") if arguments.venv else sys.executable
     tasks = list(TASKS) if arguments.all else arguments.tasks.split(",")
     before, begun = machine(), time.monotonic()

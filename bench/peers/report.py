@@ -42,7 +42,8 @@ class Found:
     def value(run, key):
         per_million = 1e6 / max(1, run["tokens"])
         return {"cpu_per_million": run["cpu"] * per_million, "mib": run["peak"] / 2**20,
-                "loader_per_million": (run["cpu"] - run["own_cpu"]) * per_million}.get(key, run.get(key))
+                "loader_per_million": (run["cpu"] - run["own_cpu"]) * per_million,
+                "daemon_per_million": (run["cpu"] - run["trainer_cpu"]) * per_million}.get(key, run.get(key))
 
     def ratio(self, task, key, name, other):
         mine, theirs = self.of(task, name, key), self.of(task, other, key)
@@ -102,18 +103,19 @@ def several(found, task):
                  rows) + failures(found, task)
 
 
-def sharing_cost(found, name):
-    """Loader CPU of four trainers that read an epoch, against that of one: tokens count once."""
-    four, one = (found.of(task, name, "loader_per_million") for task in ("share", "W1"))
+def sharing_cost(found, name, key="loader_per_million"):
+    """CPU of four trainers that read an epoch, against that of one: tokens count once."""
+    four, one = (found.of(task, name, key) for task in ("share", "W1"))
     return 4 * four / one if four and one else None
 
 
 def sharing(found):
     rows = [[name + note(found, "share", name), speeds(found, "share", name),
-             told(found.of("share", name, "cpu_per_million"), "{:.4f}"), told(sharing_cost(found, name))]
+             told(found.of("share", name, "cpu_per_million"), "{:.4f}"), told(sharing_cost(found, name)),
+             told(sharing_cost(found, name, "daemon_per_million")) if name.startswith("seqfeed") else "–"]
             for name in found.loaders("share")]
     return table(["loader", "M tokens/s, all four", "CPU s per M tokens",
-                  "loader CPU of four over that of one"], rows) + failures(found, "share")
+                  "loader CPU of four over that of one", "of these the daemon's"], rows) + failures(found, "share")
 
 
 def best(found, begins):
@@ -136,8 +138,9 @@ def goals(found):
     for key, wanted in (("wait_p50_us", -50), ("wait_p99_us", -300)):
         made.append((f"5 ms trainer: {key[5:8]} of its waits, us", wanted,
                      [found.of("W5", name, key) for name in mine], "{:.0f}"))
-    made.append(("loader CPU of four sharing trainers over one", -1.3,
-                 [sharing_cost(found, name) for name in mine], "{:.2f}"))
+    for what, key in (("loader", "loader_per_million"), ("daemon's", "daemon_per_million")):
+        made.append((f"{what} CPU of four sharing trainers over one", -1.3,
+                     [sharing_cost(found, name, key) for name in mine], "{:.2f}"))
     return made
 
 

@@ -227,6 +227,8 @@ def main():
     print("ready", file=out, flush=True)
     sys.stdin.readline()
     gc.collect()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    at_first = used.ru_utime + used.ru_stime
     cpu, begun = cpu_seconds(), time.perf_counter()
     if job.role == "server":
         server = kind.server(job, job.server)
@@ -236,7 +238,9 @@ def main():
     else:
         loader = kind(job)
         result = (train_in_c if kind.program else train)(job, loader, begun)
-        result |= {"begun": begun, "cpu": cpu_seconds() - cpu}
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        result |= {"begun": begun, "cpu": cpu_seconds() - cpu,
+                   "self_cpu": used.ru_utime + used.ru_stime - at_first}
         loader.stop()
     print(json.dumps(result), file=out, flush=True)
     out.close()

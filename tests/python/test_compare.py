@@ -73,7 +73,7 @@ def test_seqfeed_runs_every_task(tmp_path):
 
 def run(task, name, speed, **more):
     return {"task": task, "loader": name, "tokens": 10**6, "seconds": 1e6 / speed, "speed": speed, "cpu": 0.02,
-            "own_cpu": 0.01, "peak": 50 << 20, "first_ms": 40, "wait_p50_us": 5, "wait_p99_us": 9,
+            "own_cpu": 0.01, "trainer_cpu": 0.012, "peak": 50 << 20, "first_ms": 40, "wait_p50_us": 5, "wait_p99_us": 9,
             "missing": 0, "right": True} | more
 
 
@@ -100,10 +100,12 @@ def test_the_best_of_a_peers_lines_counts():
 
 def test_medians_of_rounds_and_the_cost_of_sharing():
     found = made_up([run("W1", report.OURS, speed) for speed in (1e6, 9e6, 3e6)]
-                    + [run("share", report.OURS, 1e6, cpu=0.014, own_cpu=0.0115)])
+                    + [run("share", report.OURS, 1e6, cpu=0.014, own_cpu=0.0115,
+                           trainer_cpu=0.01)])
     assert found.of("W1", report.OURS, "speed") == 3e6
     # 0.01 s a million tokens for one; four get a million tokens each million times 0.0025 s.
     assert report.sharing_cost(found, report.OURS) == pytest.approx(4 * 0.0025 / 0.01)
+    assert report.sharing_cost(found, report.OURS, "daemon_per_million") == pytest.approx(4 * 0.004 / 0.008)
 
 
 def test_where_another_is_better_is_told():

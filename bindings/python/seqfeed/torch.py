@@ -53,8 +53,7 @@ class TorchBatch(Dict[str, torch.Tensor]):
     @classmethod
     def of(cls, batch: Union[Batch, TorchBatch], tensors: Dict[str, torch.Tensor]) -> TorchBatch:
         made = cls(tensors)
-        for field in FIELDS:
-            setattr(made, field, getattr(batch, field))
+        made.__dict__ = {field: getattr(batch, field) for field in FIELDS}
         return made
 
     def to(self, device: Union[str, torch.device], non_blocking: bool = False) -> TorchBatch:
@@ -63,24 +62,17 @@ class TorchBatch(Dict[str, torch.Tensor]):
                                     for name, tensor in self.items()})
 
 
-def _shaped(memory: Any, tensor: Tensor, offset: int) -> torch.Tensor:
-    """A tensor over memory that it keeps alive."""
-    count = 1
-    for size in tensor.shape:
-        count *= size
-    if count == 0:
-        return torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype])
-    flat = torch.frombuffer(memory, dtype=DTYPES[tensor.dtype], count=count, offset=offset)
-    return flat.view(tensor.shape)
+def _from_numpy(array: numpy.ndarray, tensor: Tensor) -> torch.Tensor:
+    """The array as a torch tensor: quicker than torch.frombuffer(), which gives no shape."""
+    if tensor.dtype == "bfloat16":  # its bits: numpy has no such type, old torches no uint16
+        return torch.from_numpy(array.view(numpy.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def view(tensor: Tensor) -> torch.Tensor:
     """A torch tensor that shares the memory of the batch. Never write to it."""
     _expect_read_only()
-    if tensor.contiguous:
-        return _shaped(tensor, tensor, 0)
-    array = torch.from_numpy(numpy.asarray(memoryview(tensor)))
-    return array.view(torch.bfloat16) if tensor.dtype == "bfloat16" else array
+    return _from_numpy(numpy.asarray(memoryview(tensor)), tensor)
 
 
 @functools.cache
@@ -113,13 +105,12 @@ class _Pool:
         return made
 
 
-def _copy_into(memory: Any, tensor: Tensor, offset: int) -> None:
-    if tensor.contiguous:
-        tensor.copy_to(memory, offset)
-        return
+def _copied(tensor: Tensor, memory: Any, offset: int) -> numpy.ndarray:
+    """A contiguous copy in memory that it keeps alive."""
     source = numpy.asarray(memoryview(tensor))
-    target = numpy.frombuffer(memory, source.dtype, source.size, offset)
-    numpy.copyto(target.reshape(source.shape), source)
+    target = numpy.ndarray(source.shape, source.dtype, memory, offset)
+    numpy.copyto(target, source)
+    return target
 
 
 class _Copier:
@@ -143,17 +134,15 @@ class _Copier:
             size += -(-tensor.nbytes // ALIGN) * ALIGN
         self.flying = [pair for pair in self.flying if not pair[0].query()]
         memory = self.pool.take(size)
-        for tensor, offset in zip(tensors, offsets):
-            _copy_into(memory, tensor, offset)
+        arrays = [_copied(tensor, memory, offset) for tensor, offset in zip(tensors, offsets)]
         if self.stream is not None:
             made = self._to_cuda(memory, size, tensors, offsets)
         else:
-            made = {tensor.name: _shaped(memory, tensor, offset)
-                    for tensor, offset in zip(tensors, offsets)}
+            made = {tensor.name: _from_numpy(array, tensor) for tensor, array in zip(tensors, arrays)}
             if self.device is not None and self.device.type != "cpu":
                 made = {name: tensor.to(self.device) for name, tensor in made.items()}
         result = TorchBatch.of(batch, made)
-        del tensors
+        del arrays, tensors
         batch.release()
         return result
 
