@@ -127,22 +127,23 @@ static int mask_cuda_open(const char *name, MaskDevice **ret_device, Error *erro
     return 0;
 }
 
-/* Until the reset says that all is well: it may tell of errors that came before it. */
+/* Until the reset says that all is well: it may tell of errors that came before it, and so may all
+ * calls about the current device. */
 static bool end_context(const MaskDevice *device) {
-    for (int i = 0; i < RESETS_MAX; i++)
-        if (cudaSetDevice(device->found.index) == cudaSuccess && cudaDeviceReset() == cudaSuccess)
+    for (int i = 0; i < RESETS_MAX; i++) {
+        int current = device->found.index;
+
+        (void)cudaSetDevice(device->found.index);
+        (void)cudaGetDevice(&current);
+        if (current == device->found.index && cudaDeviceReset() == cudaSuccess)
             return true;
+    }
     return false;
 }
 
 static int mask_cuda_close(MaskDevice *device) {
-    bool is_lost = atomic_load(&device->is_lost) ||
-                   cudaSetDevice(device->found.index) != cudaSuccess;
-    bool is_ended;
+    bool is_ended = end_context(device);
 
-    for (MaskLane *lane = device->lanes; lane && !is_lost; lane = lane->next)
-        is_lost = lane->in_flight && cudaStreamSynchronize(lane->stream) != cudaSuccess;
-    is_ended = end_context(device);
     for (MaskLane *lane = device->lanes; lane; lane = lane->next)
         lane->device = NULL;
     /* A GPU that did not let go stays taken. */
@@ -325,12 +326,12 @@ static int mask_cuda_lane_start(MaskLane *lane, Error *error) {
     int r;
 
     assert(device && !lane->in_flight && batch->bytes <= lane->input_bytes);
+    lane->in_flight = true; /* and so it stays if this fails */
     if (atomic_load(&device->is_lost))
         return lost(device, error);
     r = check(device, cudaSetDevice(device->found.index), "taking the context", error);
     if (r < 0)
         return r;
-    lane->in_flight = true;
     r = check(device,
               cudaMemcpyAsync(lane->input_there, lane->input, batch->bytes, cudaMemcpyHostToDevice,
                               lane->stream),

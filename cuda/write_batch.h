@@ -21,7 +21,7 @@
 
 enum {
     WRITE_THREADS = 256,
-    WRITE_BLOCKS_MAX = 16384 /* of one tensor: what a GPU runs at once, many times */
+    WRITE_BLOCKS_MAX = 2048 /* of one tensor: more than a GPU runs at once */
 };
 
 /* What the host finds out for a launch. */
@@ -42,24 +42,33 @@ WRITE_SHARED uint32_t write_grid_tensor(const WriteGrid *grid, uint32_t block) {
     return tensor;
 }
 
-/* The launch of a batch: of its dense masks (bits `dense`), or of all else. */
-static inline void write_grid_make(const CellBatch *batch, uint32_t dense, int is_dense,
-                                   WriteGrid *ret_grid) {
-    uint32_t most = 0;
+/* Threads along a line of the dense masks (bits `dense`): as many as the widest has chunks. */
+static inline uint32_t write_grid_lane_bits(const CellBatch *batch, uint32_t dense) {
+    uint32_t bits = 0;
 
-    *ret_grid = (WriteGrid){{0}, 0};
     for (uint32_t t = 0; t < SEQFEED_TENSORS_MAX; t++) {
-        uint64_t chunks = (int)(dense >> t & 1) == is_dense ? cell_chunks(batch, t) : 0;
-        uint64_t blocks = (chunks + WRITE_THREADS - 1) / WRITE_THREADS;
+        uint64_t lines = (uint64_t)batch->rows * batch->length;
 
+        if (!(dense >> t & 1) || batch->size_bytes[t] == 0)
+            continue;
+        while (1u << bits < WRITE_THREADS && lines << bits < cell_chunks(batch, t))
+            bits++;
+    }
+    return bits;
+}
+
+/* The launch of a batch: of its dense masks, or of all else. At most `blocks_max` for a tensor. */
+static inline void write_grid_make(const CellBatch *batch, uint32_t dense, int is_dense,
+                                   uint32_t blocks_max, WriteGrid *ret_grid) {
+    *ret_grid = (WriteGrid){{0}, is_dense ? write_grid_lane_bits(batch, dense) : 0};
+    for (uint32_t t = 0; t < SEQFEED_TENSORS_MAX; t++) {
+        uint64_t threads = (int)(dense >> t & 1) == is_dense ? cell_chunks(batch, t) : 0;
+
+        if (threads > 0 && is_dense)
+            threads = ((uint64_t)batch->rows * batch->length) << ret_grid->lane_bits;
         ret_grid->first_block[t + 1] = ret_grid->first_block[t] +
-                                       cell_least(blocks, WRITE_BLOCKS_MAX);
-        if (chunks > 0 && is_dense)
-            most = (uint32_t)(batch->size_bytes[t] / batch->rows / batch->length /
-                              CELL_CHUNK_BYTES);
-        while (is_dense && (1u << ret_grid->lane_bits) < most &&
-               (1u << ret_grid->lane_bits) < WRITE_THREADS)
-            ret_grid->lane_bits++;
+                                       cell_least((threads + WRITE_THREADS - 1) / WRITE_THREADS,
+                                                  blocks_max);
     }
 }
 
@@ -75,24 +84,30 @@ WRITE_SHARED void write_chunk(uint8_t *to, const uint32_t words[4]) {
 #endif
 }
 
+/* The end of a tensor, shorter than that. */
+WRITE_SHARED void write_end(uint8_t *to, const uint32_t words[4], uint32_t bytes) {
+    uint64_t low = words[0] | (uint64_t)words[1] << 32, high = words[2] | (uint64_t)words[3] << 32;
+
+    for (uint32_t b = 0; b < bytes; b++)
+        to[b] = (uint8_t)(b < 8 ? low >> 8 * b : high >> 8 * (b - 8));
+}
+
 WRITE_SHARED void write_rows(const CellPlan *plan, const CellBatch *batch, uint8_t *slot,
                              const WriteGrid *grid, uint32_t block, uint32_t thread) {
     uint32_t t = write_grid_tensor(grid, block);
+    uint32_t step = (grid->first_block[t + 1] - grid->first_block[t]) * WRITE_THREADS;
     uint64_t chunks = cell_chunks(batch, t);
     uint64_t chunk = (uint64_t)(block - grid->first_block[t]) * WRITE_THREADS + thread;
-    uint64_t step = (uint64_t)(grid->first_block[t + 1] - grid->first_block[t]) * WRITE_THREADS;
 
     for (; chunk < chunks; chunk += step) {
         uint8_t *to = slot + batch->offset[t] + chunk * CELL_CHUNK_BYTES;
         uint32_t words[4];
-        uint32_t bytes = mask_chunk(plan, batch, t, chunk, words);
+        uint32_t bytes = mask_chunk(plan, batch, t, (uint32_t)chunk, words);
 
-        if (bytes == CELL_CHUNK_BYTES) { /* offsets are multiples of 256 */
+        if (bytes == CELL_CHUNK_BYTES) /* offsets are multiples of 256 */
             write_chunk(to, words);
-            continue;
-        }
-        for (uint32_t b = 0; b < bytes; b++)
-            to[b] = (uint8_t)(words[b / 4] >> 8 * (b % 4));
+        else
+            write_end(to, words, bytes);
     }
 }
 
@@ -100,22 +115,23 @@ WRITE_SHARED void write_dense(const CellPlan *plan, const CellBatch *batch, uint
                               const WriteGrid *grid, uint32_t block, uint32_t thread) {
     uint32_t t = write_grid_tensor(grid, block), lanes = 1u << grid->lane_bits;
     uint32_t lines_a_block = WRITE_THREADS >> grid->lane_bits;
-    uint64_t lines = (uint64_t)batch->rows * batch->length;
+    uint32_t lines = batch->rows * batch->length;
     uint64_t line = (uint64_t)(block - grid->first_block[t]) * lines_a_block +
                     (thread >> grid->lane_bits);
-    uint64_t step = (uint64_t)(grid->first_block[t + 1] - grid->first_block[t]) * lines_a_block;
-    uint64_t line_bytes = batch->size_bytes[t] / lines;
-    uint32_t places = CELL_CHUNK_BYTES / plan->tensors[t].value_bytes;
+    uint32_t step = (grid->first_block[t + 1] - grid->first_block[t]) * lines_a_block;
+    uint64_t line_bytes = batch->dense_stride << plan->tensors[t].value_shift;
+    uint32_t chunks = (uint32_t)(line_bytes / CELL_CHUNK_BYTES);
+    uint32_t places = (uint32_t)CELL_CHUNK_BYTES >> plan->tensors[t].value_shift;
 
     for (; line < lines; line += step) {
         uint8_t *to = slot + batch->offset[t] + line * line_bytes;
-        MaskLine at = mask_line(plan, batch, t, line);
+        MaskLine at = mask_line(plan, batch, t, (uint32_t)line);
 
-        for (uint64_t i = thread & (lanes - 1); i * CELL_CHUNK_BYTES < line_bytes; i += lanes) {
+        for (uint32_t i = thread & (lanes - 1); i < chunks; i += lanes) {
             uint32_t words[4];
 
-            mask_line_chunk(plan, batch, t, &at, (uint32_t)i * places, words);
-            write_chunk(to + i * CELL_CHUNK_BYTES, words);
+            mask_line_chunk(plan, batch, t, &at, i * places, words);
+            write_chunk(to + (uint64_t)i * CELL_CHUNK_BYTES, words);
         }
     }
 }

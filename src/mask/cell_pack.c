@@ -98,11 +98,46 @@ static bool has_rules(const TensorSet *set) {
     return !set->packed;
 }
 
+/* Kernels count a tensor's elements, and the lines of dense masks, in 32 bits. */
+static bool is_countable(const TensorSet *set) {
+    uint64_t places = set->places_max ? set->places_max : (uint64_t)set->rows_max * set->length_max;
+
+    for (uint32_t t = 0; t < set->count; t++)
+        if (places >= UINT32_MAX / MAX(set->tensors[t].width, 1u))
+            return false;
+    return true;
+}
+
+static bool is_plain(const TensorSet *set, const TensorSpec *spec) {
+    bool is_column = spec->source == TENSOR_TOKENS || spec->source == TENSOR_TOKEN_COLUMN;
+
+    if (spec->dtype != SEQFEED_INT32 && spec->dtype != SEQFEED_INT64)
+        return false;
+    return !set->time_first &&
+           ((is_column && spec->width == 1) || (spec->source == TENSOR_LABELS && !spec->has_spans));
+}
+
+/* Eight bytes of one element. */
+static uint64_t repeat(uint64_t bits, uint32_t value_bytes) {
+    if (value_bytes == 1)
+        return (bits & 0xff) * 0x0101010101010101u;
+    if (value_bytes == 2)
+        return (bits & 0xffff) * 0x0001000100010001u;
+    return value_bytes == 4 ? (bits & 0xffffffffu) * 0x0000000100000001u : bits;
+}
+
+static uint64_t mask_pattern(const TensorSpec *spec, int keep) {
+    return repeat(mask_rule_bits(spec->dtype, spec->polarity, (uint64_t)spec->pad, keep),
+                  tensor_dtype_bytes(spec->dtype));
+}
+
 int cell_plan_make(const TensorSet *set, CellPlan *ret_plan) {
     Inputs inputs;
 
     if (!has_rules(set))
         return -EOPNOTSUPP;
+    if (!is_countable(set))
+        return -E2BIG;
     *ret_plan = (CellPlan){.tensor_count = set->count,
                            .side = set->side,
                            .time_first = set->time_first,
@@ -119,6 +154,8 @@ int cell_plan_make(const TensorSet *set, CellPlan *ret_plan) {
             .dtype = spec->dtype,
             .polarity = spec->polarity,
             .value_bytes = tensor_dtype_bytes(spec->dtype),
+            .value_shift = (uint32_t)__builtin_ctz(tensor_dtype_bytes(spec->dtype)),
+            .is_plain = is_plain(set, spec),
             .element = spec->element,
             .element_bytes = element_bytes(spec->element),
             .width = has_column(spec) && spec->source != TENSOR_LABELS ? spec->width : 1,
@@ -133,6 +170,8 @@ int cell_plan_make(const TensorSet *set, CellPlan *ret_plan) {
             .first_value = spec->first_value,
             .value_count = spec->value_count,
             .pad = spec->pad,
+            .keeps = mask_pattern(spec, 1),
+            .drops = mask_pattern(spec, 0),
         };
     }
     find_inputs(set, &inputs, ret_plan);

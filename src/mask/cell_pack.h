@@ -8,8 +8,8 @@
 #include "mask/fill.h"
 #include "mask/mask_cell.h"
 
-/* The plan of a set. -E2BIG when its tensors look at more columns than a plan has inputs for,
- * -EOPNOTSUPP for packed sets: devices have no rules for them. */
+/* The plan of a set. -E2BIG when its tensors look at more columns than a plan has inputs for
+ * or a batch has 2^32 elements of one, -EOPNOTSUPP for packed sets: devices have no rules for them. */
 MUST_CHECK int cell_plan_make(const TensorSet *set, CellPlan *ret_plan);
 
 /* The most bytes that a block for a batch of `rows` x `length` takes when its rows' lists have at

@@ -20,12 +20,15 @@ enum {
 
 typedef struct CellTensor {
     uint32_t source, dtype, polarity, value_bytes;
+    uint32_t value_shift; /* log2 of value_bytes */
+    uint32_t is_plain;    /* integers of one column or of labels, as they stand: mask_chunk.h */
     uint32_t element, element_bytes, width;
     uint32_t input; /* of its column; of tokens for labels */
     uint32_t shift, multiply, counts_on;
     uint32_t has_spans, spans_input, spans_element, spans_element_bytes;
     uint32_t first_step, step_count, first_value, value_count;
     int64_t pad;
+    uint64_t keeps, drops; /* masks: eight bytes of elements that are kept, and that are not */
 } CellTensor;
 
 typedef struct CellPlan {
