@@ -27,25 +27,6 @@ static int out_of_memory(const char *name, Error *error) {
     return error_set(error, -ENOMEM, "no memory to open feed %s", name);
 }
 
-static int open_dataset(Feed *feed, const FeedSource *source, Error *error) {
-    Error reason = {0};
-    int r = catalog_open(source->feed->dataset, &feed->catalog, &reason);
-
-    if (r < 0) {
-        feed_error(source, error, source->feed->dataset_place, "dataset", "%s", reason.text);
-        if (error)
-            error->code = r;
-        return r;
-    }
-    feed->blocks = (PlanBlocks){.sequences = feed->catalog->block_sequences,
-                                .tokens = feed->catalog->block_tokens,
-                                .count = feed->catalog->block_count};
-    if (feed->catalog->sequences == 0)
-        return feed_error(source, error, source->feed->dataset_place, "dataset",
-                          "%s holds no sequences", source->feed->dataset);
-    return 0;
-}
-
 /* A copy of `count` ids; *ret_copy may stay NULL when there are none. */
 static bool copy_ids(const uint32_t *ids, uint32_t count, uint32_t **ret_copy,
                      uint32_t *ret_count) {
@@ -95,7 +76,7 @@ int feed_open(const Settings *settings, const SettingsFeed *feed_settings, Feed 
 
     if (!feed)
         return out_of_memory(feed_settings->name, error);
-    r = open_dataset(feed, &source, error);
+    r = feed_open_datasets(feed, &source, error);
     if (r == 0)
         r = feed_check_plan(feed, &source, error);
     if (r == 0)
@@ -134,6 +115,9 @@ void feed_unref(Feed *feed) {
     pthread_mutex_destroy(&feed->lock);
     token_lists_free(&feed->tensors);
     catalog_free(feed->catalog);
+    free(feed->mix.sources);
+    free(feed->source_names);
+    free(feed->data_text);
     free(feed->block_pieces);
     free(feed->boundaries);
     free(feed->batch_text);

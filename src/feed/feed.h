@@ -35,7 +35,12 @@ typedef struct FeedEpoch {
 
 typedef struct Feed {
     char name[SETTINGS_NAME];
-    Catalog *catalog;
+    Catalog *catalog;  /* of several datasets all of them joined */
+    PlanMix mix;       /* several datasets: what plan.mix points to; source_count 0: one */
+    char (*source_names)[SETTINGS_NAME]; /* [mix.source_count] */
+    uint8_t data_id[16];                 /* the cursor's field `data` */
+    char *data_text;                     /* several datasets: that field with all behind it */
+    char mix_text[40];                   /* the cursor's field `mix`; "" with one dataset */
     PlanSpec plan;     /* with the feed's seed; a stream may have its own */
     PlanBlocks blocks; /* of the catalog */
     TensorSet tensors;

@@ -162,6 +162,7 @@ int feed_check_plan(Feed *feed, const FeedSource *source, Error *error) {
     int r;
 
     feed->plan = (PlanSpec){
+        .mix = feed->mix.source_count ? &feed->mix : NULL,
         .shuffle = settings->shuffle,
         .seed = settings->seed,
         .window = settle_window(feed->catalog, settings->window),
@@ -185,9 +186,7 @@ int feed_check_plan(Feed *feed, const FeedSource *source, Error *error) {
     feed->threads = source->settings->threads ? source->settings->threads : online_cpus();
     feed->pad_to = settings->pad_to;
     feed->pad_multiple_of = settings->pad_multiple_of;
-    feed->pad_value = settings->has_pad_value     ? settings->pad_value
-                      : feed->catalog->has_pad_id ? feed->catalog->pad_id
-                                                  : 0;
+    feed->pad_value = settings->has_pad_value ? settings->pad_value : feed_pad_id(feed);
     /* settings/ has refused it: such rows would be written beyond their slot. */
     assert(!settings->pad_to || feed->plan.length_max <= settings->pad_to);
     r = check_overflow(feed, source, error);

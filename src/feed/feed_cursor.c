@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Cursors, as docs/formats/plan.md section 8 has them. Only `batch` can be longer than 64 bytes (by a
- * list of boundaries) and then stands as its hash; a refusal shows the feed's side in full. */
+ * list of boundaries) and then stands as its hash, as several datasets always do; a refusal shows
+ * the feed's side in full. */
 #include "feed/feed.h"
 
 #include <assert.h>
@@ -24,16 +25,17 @@ typedef enum Field {
     FIELD_BATCH,
     FIELD_LENGTH,
     FIELD_PAD,
+    FIELD_MIX, /* with several datasets only */
     FIELD_SEED,
     FIELD_COUNT
 } Field;
 
 static const char *const field_names[FIELD_COUNT] = {"data",   "order", "batch",
-                                                     "length", "pad",   "seed"};
+                                                     "length", "pad",   "mix",   "seed"};
 
 /* The feed's side. */
 typedef struct Fields {
-    const char *batch; /* in full */
+    const char *full[FIELD_COUNT]; /* where that is more than the value */
     char value[FIELD_COUNT][VALUE_MAX + 1];
 } Fields;
 
@@ -56,10 +58,12 @@ static void make_fields(const Feed *feed, uint64_t seed, Fields *ret_fields) {
     const PlanSpec *plan = &feed->plan;
     char to[16] = "longest";
 
-    ret_fields->batch = feed->batch_text;
+    memset(ret_fields->full, 0, sizeof ret_fields->full);
+    ret_fields->full[FIELD_DATA] = feed->data_text;
+    ret_fields->full[FIELD_BATCH] = feed->batch_text;
     if (feed->pad_to)
         snprintf(to, sizeof to, "%" PRIu32, feed->pad_to);
-    text_format_hex(ret_fields->value[FIELD_DATA], feed->catalog->id, sizeof feed->catalog->id);
+    text_format_hex(ret_fields->value[FIELD_DATA], feed->data_id, sizeof feed->data_id);
     write_field(ret_fields, FIELD_ORDER, "%s/%" PRIu32 "/%" PRIu32,
                 plan->shuffle ? "shuffle" : "input", plan->window, plan->strands);
     if (strlen(feed->batch_text) <= VALUE_MAX)
@@ -71,15 +75,18 @@ static void make_fields(const Feed *feed, uint64_t seed, Fields *ret_fields) {
                 overflow[plan->overflow], empty[plan->empty]);
     write_field(ret_fields, FIELD_PAD, "%s/%" PRIu32 "/%s/%" PRId64, to, feed->pad_multiple_of,
                 feed->tensors.side == SEQFEED_SIDE_LEFT ? "left" : "right", feed->pad_value);
+    strcpy(ret_fields->value[FIELD_MIX], feed->mix_text);
     write_field(ret_fields, FIELD_SEED, "%" PRIu64, seed);
 }
 
 /* "data=…;…;seed=…", never cut: CURSOR_MAX holds all values at their longest. */
 static void format_fields(const Fields *fields, char *to, size_t room) {
-    int size = snprintf(to, room, "data=%s;order=%s;batch=%s;length=%s;pad=%s;seed=%s",
+    const char *mix = fields->value[FIELD_MIX];
+    int size = snprintf(to, room, "data=%s;order=%s;batch=%s;length=%s;pad=%s%s%s;seed=%s",
                         fields->value[FIELD_DATA], fields->value[FIELD_ORDER],
                         fields->value[FIELD_BATCH], fields->value[FIELD_LENGTH],
-                        fields->value[FIELD_PAD], fields->value[FIELD_SEED]);
+                        fields->value[FIELD_PAD], *mix ? ";mix=" : "", mix,
+                        fields->value[FIELD_SEED]);
 
     assert(size > 0 && (size_t)size < room);
 }
@@ -198,15 +205,20 @@ static void add_difference(Reading *reading, const char *name, const char *curso
              reading->differences.size ? "; " : "", name, cursor, feed);
 }
 
+/* The feed's side in full. */
+static const char *feed_side(const Fields *fields, Field field) {
+    if (fields->full[field])
+        return fields->full[field];
+    return *fields->value[field] ? fields->value[field] : "no such field";
+}
+
 static void read_field(Reading *reading, const char *name, const char *value) {
     for (Field field = 0; field < FIELD_COUNT; field++) {
         if (strcmp(name, field_names[field]) != 0)
             continue;
         reading->seen[field] = true;
         if (strcmp(value, reading->feed->value[field]) != 0)
-            add_difference(reading, name, value,
-                           field == FIELD_BATCH ? reading->feed->batch
-                                                : reading->feed->value[field]);
+            add_difference(reading, name, value, feed_side(reading->feed, field));
         return;
     }
     if (strcmp(name, "epoch") == 0)
@@ -228,8 +240,9 @@ static bool read_fields(Reading *reading, char *text) {
         read_field(reading, name, value);
     }
     for (Field field = 0; field < FIELD_COUNT; field++)
-        if (!reading->seen[field])
-            add_difference(reading, field_names[field], "nothing", reading->feed->value[field]);
+        if (!reading->seen[field] && *reading->feed->value[field])
+            add_difference(reading, field_names[field], "nothing",
+                           feed_side(reading->feed, field));
     return reading->has_epoch && reading->has_index;
 }
 

@@ -49,6 +49,7 @@ static int finish_plan(const Feed *feed, const PlanSpec *spec, PlanEpoch *plan,
     CLEANUP(free_numbers) uint32_t *units = NULL;
     CLEANUP(free_list) uint32_t **strands = NULL;
     bool is_fixed = spec->policy == PLAN_POLICY_FIXED;
+    bool by_blocks = is_fixed && !spec->mix; /* else some blocks come more often than others */
     PlanTally tally = feed->tally;
     size_t windows = 1;
     int r = 0;
@@ -62,7 +63,7 @@ static int finish_plan(const Feed *feed, const PlanSpec *spec, PlanEpoch *plan,
     if (!units || !strands)
         return error_set(error, -ENOMEM, "no memory to count feed %s", feed->name);
     share_windows(plan, units, strands);
-    if (is_fixed)
+    if (by_blocks)
         sum_windows(feed, plan, strands);
     else
         r = feed_count_windows(feed, spec, plan, strands, &tally, error);

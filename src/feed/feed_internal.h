@@ -3,6 +3,7 @@
  * of a Feed and reports what a person must change. Private to feed/. */
 #pragma once
 
+#include "base/text.h"
 #include "feed/feed.h"
 
 /* What is being opened, for messages with file:line:column and key. */
@@ -14,6 +15,16 @@ typedef struct FeedSource {
 /* Store "FILE:LINE:COLUMN: feeds.NAME.KEY: sentence"; returns -EINVAL. */
 int feed_error(const FeedSource *source, Error *error, SettingsPlace place, const char *key,
                const char *format, ...) PRINTF_FORMAT(5, 6);
+
+/* Feed.catalog and blocks; with several datasets the mix and what cursors say of them. */
+MUST_CHECK int feed_open_datasets(Feed *feed, const FeedSource *source, Error *error);
+/* What the dataset is padded with, or all of them are, unless the settings say otherwise. */
+int64_t feed_pad_id(const Feed *feed);
+/* Is the column the same in all datasets? Else `text` gets a sentence. */
+bool feed_column_agrees(const Feed *feed, uint32_t column, Text *text);
+/* The most blocks that an epoch can have, and how often it can have this one. */
+uint64_t feed_blocks_max(const Feed *feed);
+uint64_t feed_block_times(const Feed *feed, uint32_t block);
 
 /* Defaults of order and length, the plan, what overflows. */
 MUST_CHECK int feed_check_plan(Feed *feed, const FeedSource *source, Error *error);

@@ -65,7 +65,10 @@ static int find_ragged(const Wanted *wanted, const char *name, SettingsPlace pla
     if (index >= 0 && catalog->columns[index].kind == SHARD_KIND_RAGGED &&
         !element_is_float(catalog->columns[index].type)) {
         *ret_column = (uint32_t)index;
-        return 0;
+        return feed_column_agrees(wanted->feed, (uint32_t)index, &text)
+                   ? 0
+                   : feed_tensor_error(wanted, error, place, key,
+                                       text.failed ? "no memory" : text.bytes);
     }
     text_add(&text, "%s has no ragged column '%s' of whole numbers, it has:", catalog->path, name);
     for (uint32_t c = 0; c < catalog->column_count; c++)

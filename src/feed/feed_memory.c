@@ -35,7 +35,7 @@ static uint64_t choose_buffer_bytes(const Catalog *catalog, Spread *spread) {
 
     spread_init(spread, largest);
     for (uint32_t b = 0; b < catalog->block_count; b++)
-        spread_add(spread, block_memory(&catalog->blocks[b]));
+        spread_add(spread, block_memory(&catalog->blocks[b]), 1);
     most = align_up(spread_bound(spread, MOST_BLOCKS), PAGE);
     return largest <= most + most / 4 ? largest : most;
 }
@@ -45,7 +45,7 @@ static uint64_t choose_buffer_bytes(const Catalog *catalog, Spread *spread) {
 static uint64_t bound_blocks(const Feed *feed, const Spread *weights) {
     uint64_t few = spread_count_max(weights, plan_window_enough(&feed->plan));
 
-    return MIN((uint64_t)feed->blocks.count, MAX((uint64_t)feed->plan.window, few + 1));
+    return MIN(feed_blocks_max(feed), MAX((uint64_t)feed->plan.window, few + 1));
 }
 
 /* A window of at most `window` blocks has what the largest of them have; one that went on beyond
@@ -56,7 +56,7 @@ static uint64_t bound_sequences(const Feed *feed, const Spread *sequences) {
 
     if (plan_weighs_tokens(&feed->plan))
         beyond = spread_sum_max(sequences, feed->window_blocks_max);
-    return MIN(MAX(within, beyond), feed->catalog->sequences);
+    return MIN(MAX(within, beyond), spread_sum_max(sequences, UINT64_MAX));
 }
 
 static uint64_t bound_pieces(const Feed *feed, Spread *spread) {
@@ -68,7 +68,7 @@ static uint64_t bound_pieces(const Feed *feed, Spread *spread) {
         most = MAX(most, feed->block_pieces[b]);
     spread_init(spread, most);
     for (uint32_t b = 0; b < feed->blocks.count; b++)
-        spread_add(spread, feed->block_pieces[b]);
+        spread_add(spread, feed->block_pieces[b], feed_block_times(feed, b));
     return spread_sum_max(spread, feed->window_blocks_max);
 }
 
@@ -90,7 +90,7 @@ static uint64_t bound_oversize(const Feed *feed, Spread *spread) {
     spread_init(spread, align_up(catalog->block_raw_max, PAGE));
     for (uint32_t b = 0; b < catalog->block_count; b++)
         if (block_memory(&catalog->blocks[b]) > feed->block_buffer_bytes)
-            spread_add(spread, block_memory(&catalog->blocks[b]));
+            spread_add(spread, block_memory(&catalog->blocks[b]), feed_block_times(feed, b));
     return spread_sum_max(spread, feed->window_blocks_max);
 }
 
@@ -101,7 +101,7 @@ static void spread_blocks(const Feed *feed, const uint32_t *numbers, Spread *ret
         most = MAX(most, numbers[b]);
     spread_init(ret_spread, most);
     for (uint32_t b = 0; b < feed->blocks.count; b++)
-        spread_add(ret_spread, numbers[b]);
+        spread_add(ret_spread, numbers[b], feed_block_times(feed, b));
 }
 
 int feed_bound_windows(Feed *feed) {
@@ -173,9 +173,10 @@ static uint64_t scratch_bytes(const Feed *feed, uint32_t served_strands) {
 
 /* A counted epoch: its block numbers, and its windows with their sums. */
 static uint64_t epoch_bytes(const Feed *feed) {
-    uint64_t windows = feed->blocks.count / feed->plan.window + 2 * (uint64_t)feed->plan.strands;
+    uint64_t blocks = feed_blocks_max(feed);
+    uint64_t windows = blocks / feed->plan.window + 2 * (uint64_t)feed->plan.strands;
 
-    return feed->blocks.count * (uint64_t)sizeof(uint32_t) +
+    return blocks * sizeof(uint32_t) + feed->mix.source_count * sizeof(PlanSourceSpan) +
            windows * (sizeof(PlanWindow) + sizeof(uint64_t)) +
            feed->plan.strands * (uint64_t)sizeof(PlanStrand);
 }

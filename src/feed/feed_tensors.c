@@ -41,6 +41,8 @@ static int find_column(const Wanted *wanted, TensorSpec *spec, Error *error) {
                  "column '%s' is ragged (each sequence has its own count of values); tensors are "
                  "made of tokens, per-token and per-sequence columns",
                  wanted->tensor->from);
+    } else {
+        (void)feed_column_agrees(wanted->feed, (uint32_t)index, &text);
     }
     if (text.size)
         return feed_tensor_error(wanted, error, wanted->tensor->from_place, "from", text.bytes);

@@ -11,10 +11,10 @@ void spread_init(Spread *spread, uint64_t max) {
     spread->step = max / SPREAD_CLASSES + 1;
 }
 
-void spread_add(Spread *spread, uint64_t number) {
+void spread_add(Spread *spread, uint64_t number, uint64_t times) {
     assert(number / spread->step < SPREAD_CLASSES);
-    spread->count[number / spread->step]++;
-    spread->sum[number / spread->step] += number;
+    spread->count[number / spread->step] += times;
+    spread->sum[number / spread->step] += number * times;
 }
 
 uint64_t spread_sum_max(const Spread *spread, uint64_t count) {

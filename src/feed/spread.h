@@ -15,7 +15,7 @@ typedef struct Spread {
 
 /* For numbers of 0 .. max. */
 void spread_init(Spread *spread, uint64_t max);
-void spread_add(Spread *spread, uint64_t number);
+void spread_add(Spread *spread, uint64_t number, uint64_t times);
 
 /* No `count` of the numbers have a larger sum than this. */
 uint64_t spread_sum_max(const Spread *spread, uint64_t count);

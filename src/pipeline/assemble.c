@@ -115,20 +115,20 @@ void window_decode_run(Task *task, void *context) {
     PipelineWorker *worker = context;
     Window *window = block->window;
     Stream *stream = window->stream;
-    const Catalog *catalog = stream->feed->catalog;
-    uint32_t index = (uint32_t)(block - window->blocks);
+    uint32_t index = (uint32_t)(block - window->blocks), number;
+    const Catalog *catalog = catalog_part(stream->feed->catalog, block->block, &number);
     BlockView view;
     Error error;
     int r;
 
-    r = block_decode(worker->decoder, catalog, block->block, block->read.memory, block->raw,
+    r = block_decode(worker->decoder, catalog, number, block->read.memory, block->raw,
                      block->raw_size, &view, &error);
     if (r == 0 && !lengths_agree(window, index, &view))
         r = error_set(&error, -EBADMSG,
                       "%s/%s: block %u holds other lengths than the index says; "
                       "run 'seqfeed verify %s'",
-                      catalog->path, catalog->shards[catalog->blocks[block->block].shard].path,
-                      block->block, catalog->path);
+                      catalog->path, catalog->shards[catalog->blocks[number].shard].path, number,
+                      catalog->path);
     if (r < 0) {
         stream_fail(stream, &error);
     } else {

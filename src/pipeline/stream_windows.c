@@ -133,13 +133,14 @@ void stream_open_windows(Stream *stream, Pushed *pushed) {
 static void block_read_done(FetchRequest *request) {
     WindowBlock *block = CONTAINER_OF(request, WindowBlock, read);
     Stream *stream = block->window->stream;
-    const Catalog *catalog = stream->feed->catalog;
 
     if (request->result < 0) {
         Error error;
+        uint32_t number;
+        const Catalog *catalog = catalog_part(stream->feed->catalog, block->block, &number);
         error_set(
             &error, request->result, "%s/%s: cannot read block %u at offset %lu: %s", catalog->path,
-            catalog->shards[catalog->blocks[block->block].shard].path, block->block,
+            catalog->shards[catalog->blocks[number].shard].path, number,
             (unsigned long)request->offset,
             request->result == -ENODATA
                 ? "the file has become shorter; restore it, or salvage it and restart the daemon"
@@ -153,13 +154,14 @@ static void block_read_done(FetchRequest *request) {
 /* The block from the cache, if it is there. */
 static bool take_from_cache(Stream *stream, Window *window, uint32_t index) {
     WindowBlock *block = &window->blocks[index];
-    const Catalog *catalog = stream->feed->catalog;
+    uint32_t number;
+    const Catalog *catalog = catalog_part(stream->feed->catalog, block->block, &number);
     BlockView view;
 
-    block->cached = block_cache_pin(stream->pipeline->cache, catalog->id, block->block);
+    block->cached = block_cache_pin(stream->pipeline->cache, catalog->id, number);
     if (!block->cached)
         return false;
-    block_view(catalog, block->block, block_cache_bytes(block->cached), &view);
+    block_view(catalog, number, block_cache_bytes(block->cached), &view);
     window_set_columns(window, index, &view);
     atomic_fetch_add_explicit(&stream->cache_hits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&stream->pipeline->cache_hits, 1, memory_order_relaxed);

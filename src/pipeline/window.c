@@ -51,12 +51,30 @@ size_t window_block_columns(const Window *window) {
     return 2 * (size_t)window->stream->feed->catalog->column_count + 1;
 }
 
+/* Of one of several datasets, whose columns have other numbers than those of all together. */
+static void set_joined_columns(const CatalogPart *part, uint32_t count, const BlockView *view,
+                               const uint8_t **columns) {
+    for (uint32_t c = 0; c < count; c++) {
+        uint32_t own = part->columns[c];
+        bool is_there = own != CATALOG_NO_COLUMN;
+
+        columns[c] = is_there ? view->columns[own] : NULL;
+        columns[count + 1 + c] = is_there ? (const uint8_t *)view->counts[own] : NULL;
+    }
+}
+
 void window_set_columns(Window *window, uint32_t index, const BlockView *view) {
-    uint32_t count = window->stream->feed->catalog->column_count;
+    const Catalog *catalog = window->stream->feed->catalog;
+    const CatalogPart *part = catalog_find_part(catalog, window->blocks[index].block);
+    uint32_t count = catalog->column_count;
     const uint8_t **columns = &window->columns[index * window_block_columns(window)];
 
-    memcpy(columns, view->columns, count * sizeof *columns);
     columns[count] = (const uint8_t *)view->lengths;
+    if (part) {
+        set_joined_columns(part, count, view, columns);
+        return;
+    }
+    memcpy(columns, view->columns, count * sizeof *columns);
     for (uint32_t c = 0; c < count; c++)
         columns[count + 1 + c] = (const uint8_t *)view->counts[c];
 }
@@ -94,10 +112,11 @@ static void lengths_done(FetchRequest *request) {
 
     if (request->result < 0) {
         Error error;
-        const Catalog *catalog = stream->feed->catalog;
+        uint32_t number;
+        const Catalog *catalog = catalog_part(stream->feed->catalog, block->block, &number);
         error_set(
             &error, request->result, "%s/%s: cannot read the lengths of block %u at offset %lu: %s",
-            catalog->path, catalog->shards[catalog->blocks[block->block].shard].path, block->block,
+            catalog->path, catalog->shards[catalog->blocks[number].shard].path, number,
             (unsigned long)request->offset,
             request->result == -ENODATA
                 ? "the file has become shorter; restore it, or salvage it and restart the daemon"
@@ -211,9 +230,10 @@ bool window_is_done(const Window *window) {
 
 /* Ordinary buffers are pooled; a block that needs more has memory of its own. */
 static void give_raw_back(Stream *stream, WindowBlock *block) {
-    const Catalog *catalog = stream->feed->catalog;
+    uint32_t number;
+    const Catalog *catalog = catalog_part(stream->feed->catalog, block->block, &number);
     bool ordinary = block->raw_size == stream->feed->block_buffer_bytes;
-    bool cached = block_cache_offer(stream->pipeline->cache, catalog->id, block->block, block->raw,
+    bool cached = block_cache_offer(stream->pipeline->cache, catalog->id, number, block->raw,
                                     block->raw_size);
 
     if (!cached && ordinary && stream->free_block_count < stream->free_block_capacity) {

@@ -198,14 +198,35 @@ static int check_batch(const SettingsReader *reader, const SettingsFeed *feed, c
     return 0;
 }
 
+/* One dataset or several, and `mix` with several only. */
+static int check_datasets(const SettingsReader *reader, const SettingsFeed *feed, char *path) {
+    bool has_until = feed->until != SETTINGS_UNTIL_FIRST;
+
+    if (!feed->dataset && !feed->datasets)
+        return settings_error(reader->error, reader->name, feed->place, strcat(path, ".dataset"),
+                              "is required: a directory with dataset.json (or datasets, to mix "
+                              "several)");
+    if (feed->dataset && feed->datasets)
+        return settings_error(reader->error, reader->name, feed->datasets_place,
+                              strcat(path, ".datasets"),
+                              "stands beside dataset, allowed: one of the two");
+    if (feed->dataset && (has_until || feed->unit != SETTINGS_UNIT_SEQUENCES))
+        return settings_error(reader->error, reader->name,
+                              has_until ? feed->until_place : feed->unit_place,
+                              strcat(path, has_until ? ".mix.until" : ".mix.unit"),
+                              "means nothing without datasets");
+    return 0;
+}
+
 static int check_feed(const SettingsReader *reader, const DocumentNode *node,
                       const SettingsFeed *feed) {
     char path[DOCUMENT_PATH_BYTES + 16];
+    int r;
 
     document_path(node, path);
-    if (!feed->dataset)
-        return settings_error(reader->error, reader->name, feed->place, strcat(path, ".dataset"),
-                              "is required: a directory with dataset.json");
+    r = check_datasets(reader, feed, path);
+    if (r < 0)
+        return r;
     if (feed->pad_to && feed->length_max && feed->pad_to < feed->length_max)
         return settings_error(
             reader->error, reader->name, feed->pad_to_place, strcat(path, ".pad.to"),
@@ -385,6 +406,7 @@ void settings_free(Settings *settings) {
         return;
     for (uint32_t f = 0; f < settings->feed_count; f++) {
         free(settings->feeds[f].dataset);
+        settings_datasets_free(&settings->feeds[f]);
         free(settings->feeds[f].boundaries);
         free(settings->feeds[f].allow_users);
         free(settings->feeds[f].allow_groups);

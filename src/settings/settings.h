@@ -112,6 +112,8 @@ enum {
     SETTINGS_BOUNDARIES_MAX = 256,
     SETTINGS_BOUNDARIES_AUTO = 1100, /* thousandths */
     SETTINGS_DEVICE = 64,            /* with the NUL: an index, or GPU-UUID */
+    SETTINGS_DATASETS_MAX = 256,
+    SETTINGS_WEIGHT_ONE = 1000000,   /* a weight of 1 */
     SETTINGS_NAME = 64               /* of a feed, with the NUL: [A-Za-z0-9._-]+ */
 };
 
@@ -121,6 +123,21 @@ typedef struct SettingsMaskStep {
     char column[32];
     SettingsPlace place;
 } SettingsMaskStep;
+
+typedef enum SettingsUnit { SETTINGS_UNIT_SEQUENCES, SETTINGS_UNIT_TOKENS } SettingsUnit;
+typedef enum SettingsUntil {
+    SETTINGS_UNTIL_FIRST,
+    SETTINGS_UNTIL_ALL,
+    SETTINGS_UNTIL_COUNT
+} SettingsUntil;
+
+/* One entry of a `datasets` mapping. */
+typedef struct SettingsDataset {
+    char name[SETTINGS_NAME];
+    char *path;      /* made absolute */
+    uint64_t weight; /* in parts of SETTINGS_WEIGHT_ONE */
+    SettingsPlace place, path_place;
+} SettingsDataset;
 
 /* One entry of a `tensors` mapping. */
 typedef struct SettingsTensor {
@@ -151,7 +168,12 @@ typedef struct SettingsTensor {
 
 typedef struct SettingsFeed {
     char name[SETTINGS_NAME];
-    char *dataset; /* made absolute: relative paths count from the file's directory */
+    char *dataset; /* made absolute: relative paths count from the file's directory. NULL: several */
+    SettingsDataset *datasets; /* in the file's order */
+    uint32_t dataset_count;
+    SettingsUnit unit; /* what their weights count */
+    SettingsUntil until;
+    uint64_t until_count; /* with SETTINGS_UNTIL_COUNT */
     bool shuffle;
     uint64_t seed;
     uint32_t window; /* blocks; 0: auto */
@@ -190,7 +212,7 @@ typedef struct SettingsFeed {
     uint32_t *allow_users, *allow_groups; /* numeric ids */
     uint32_t allow_user_count, allow_group_count;
     /* Places, for errors that only the dataset can show. */
-    SettingsPlace place, dataset_place, window_place, strands_place, policy_place, size_place,
+    SettingsPlace place, dataset_place, datasets_place, unit_place, until_place, window_place, strands_place, policy_place, size_place,
         boundaries_place, shape_place, tokens_place, multiple_of_place, length_place, pool_place,
         group_place, length_max_place, overflow_place, pad_to_place, pad_value_place, tensors_place,
         slots_place, backend_place, device_place;

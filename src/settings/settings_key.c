@@ -34,6 +34,12 @@ const SettingsKey settings_keys[] = {
 
     {IN_FEED "dataset", SETTINGS_KEY_PATH, NULL, NULL, RANGE(1, 4095), FEED(dataset),
      FEED_PLACE(dataset_place)},
+    {IN_FEED "datasets", SETTINGS_KEY_DATASETS, NULL, NULL, RANGE(0, 0), FEED(datasets),
+     FEED_PLACE(datasets_place)},
+    {IN_FEED "mix.unit", SETTINGS_KEY_CHOICE, "sequences", "sequences|tokens", RANGE(0, 0),
+     FEED(unit), FEED_PLACE(unit_place)},
+    {IN_FEED "mix.until", SETTINGS_KEY_UNTIL, "first", NULL, RANGE(0, 0), FEED(until),
+     FEED_PLACE(until_place)},
     {IN_FEED "order.shuffle", SETTINGS_KEY_BOOL, "true", NULL, RANGE(0, 1), FEED(shuffle)},
     {IN_FEED "order.seed", SETTINGS_KEY_NUMBER, "0", NULL, RANGE(0, UINT64_MAX), FEED(seed)},
     {IN_FEED "order.window", SETTINGS_KEY_NUMBER, "auto", "auto", RANGE(1, 1 << 24), FEED(window),

@@ -18,7 +18,9 @@ typedef enum SettingsKeyType {
     SETTINGS_KEY_USERS,   /* SettingsFeed.allow_users */
     SETTINGS_KEY_GROUPS,  /* SettingsFeed.allow_groups */
     SETTINGS_KEY_TENSORS, /* SettingsFeed.tensors */
-    SETTINGS_KEY_BOUNDARIES /* SettingsFeed.boundary_kind and what belongs to it */
+    SETTINGS_KEY_BOUNDARIES, /* SettingsFeed.boundary_kind and what belongs to it */
+    SETTINGS_KEY_DATASETS, /* SettingsFeed.datasets */
+    SETTINGS_KEY_UNTIL     /* SettingsFeed.until and until_count */
 } SettingsKeyType;
 
 typedef struct SettingsKey {

@@ -274,6 +274,10 @@ int settings_value_read(const SettingsReader *reader, const SettingsKey *key,
         return settings_tensor_read(reader, node, object);
     if (key->type == SETTINGS_KEY_BOUNDARIES)
         return settings_boundaries_read(reader, node, object);
+    if (key->type == SETTINGS_KEY_DATASETS)
+        return settings_datasets_read(reader, node, object);
+    if (key->type == SETTINGS_KEY_UNTIL)
+        return settings_until_read(reader, node, object);
     if (key->type == SETTINGS_KEY_USERS || key->type == SETTINGS_KEY_GROUPS)
         return read_ids(reader, key, node, object);
     allowed = allowed_text(key, buffer);

@@ -18,7 +18,8 @@ typedef struct SettingsReader {
 int settings_value_error(const SettingsReader *reader, const DocumentNode *node, const char *format,
                          ...) PRINTF_FORMAT(3, 4);
 
-/* Store the node's value in the key's field of `object` (Settings or SettingsFeed). */
+/* Store the node's value in the key's field of `object` (Settings, SettingsFeed or
+ * SettingsDataset). */
 MUST_CHECK int settings_value_read(const SettingsReader *reader, const SettingsKey *key,
                                    const DocumentNode *node, void *object);
 
@@ -48,3 +49,10 @@ MUST_CHECK int settings_tensor_read(const SettingsReader *reader, const Document
 /* The key `batch.boundaries` (settings_boundaries.c). */
 MUST_CHECK int settings_boundaries_read(const SettingsReader *reader, const DocumentNode *node,
                                         SettingsFeed *feed);
+
+/* The keys `datasets` and `mix.until` (settings_datasets.c). */
+MUST_CHECK int settings_datasets_read(const SettingsReader *reader, const DocumentNode *node,
+                                      SettingsFeed *feed);
+MUST_CHECK int settings_until_read(const SettingsReader *reader, const DocumentNode *node,
+                                   SettingsFeed *feed);
+void settings_datasets_free(SettingsFeed *feed);

@@ -30,13 +30,19 @@ static void id_cleanup(DatasetId **id) {
 void catalog_free(Catalog *catalog) {
     if (!catalog)
         return;
-    for (uint32_t s = 0; s < catalog->shard_count; s++) {
+    for (uint32_t p = 0; p < catalog->part_count; p++) {
+        catalog_free(catalog->parts[p].catalog);
+        free(catalog->parts[p].columns);
+    }
+    /* The parts own the shards. */
+    for (uint32_t s = 0; !catalog->parts && s < catalog->shard_count; s++) {
         file_close(&catalog->shards[s].fd);
         free(catalog->shards[s].path);
     }
     for (uint32_t i = 0; catalog->label_names && i < catalog->label_count; i++)
         free(catalog->label_names[i]);
     free(catalog->label_names);
+    free(catalog->parts);
     free(catalog->shards);
     free(catalog->columns);
     free(catalog->blocks);
@@ -341,10 +347,14 @@ static ShardIndexBlock lengths_entry(const Catalog *catalog, uint32_t block) {
 
 int catalog_unpack_lengths(const Catalog *catalog, uint32_t block, const void *packed,
                            uint32_t *ret_lengths, Error *error) {
-    const CatalogBlock *from = &catalog->blocks[block];
-    const CatalogShard *shard = &catalog->shards[from->shard];
-    ShardIndexBlock entry = lengths_entry(catalog, block);
+    const CatalogBlock *from;
+    const CatalogShard *shard;
+    ShardIndexBlock entry;
 
+    catalog = catalog_part(catalog, block, &block);
+    from = &catalog->blocks[block];
+    shard = &catalog->shards[from->shard];
+    entry = lengths_entry(catalog, block);
     if (shard_file_unpack_lengths(&entry, packed, ret_lengths) < 0)
         return error_set(error, -EBADMSG,
                          "%s/%s: the lengths of block %u at offset %llu are damaged; " ADVICE,
@@ -356,12 +366,16 @@ int catalog_unpack_lengths(const Catalog *catalog, uint32_t block, const void *p
 int catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t *ret_lengths,
                          Error *error) {
     CLEANUP(buffer_deinit) Buffer packed = {0};
-    const CatalogBlock *from = &catalog->blocks[block];
-    ShardIndexBlock entry = lengths_entry(catalog, block);
-    size_t size = shard_file_lengths_bytes(&entry);
+    const CatalogBlock *from;
+    ShardIndexBlock entry;
+    size_t size;
     int r;
 
     assert(block < catalog->block_count);
+    catalog = catalog_part(catalog, block, &block);
+    from = &catalog->blocks[block];
+    entry = lengths_entry(catalog, block);
+    size = shard_file_lengths_bytes(&entry);
     if (buffer_reserve(&packed, size) < 0)
         return error_set(error, -ENOMEM, "out of memory for the lengths of %s", catalog->path);
     r = file_read_at(catalog->shards[from->shard].fd, packed.bytes, size, from->lengths_offset);
@@ -395,13 +409,15 @@ static bool facts_fit(const Catalog *catalog, uint32_t block, const BlockFacts *
 int block_decode(BlockDecoder *decoder, const Catalog *catalog, uint32_t block,
                  const void *compressed, void *raw, size_t raw_capacity, BlockView *ret_view,
                  Error *error) {
-    const CatalogBlock *entry = &catalog->blocks[block];
+    const CatalogBlock *entry;
     BlockLayout layout;
     BlockFacts facts;
     BlockView view;
     const char *wrong;
 
     assert(block < catalog->block_count);
+    catalog = catalog_part(catalog, block, &block);
+    entry = &catalog->blocks[block];
     assert(raw_capacity >= entry->raw_bytes);
     (void)raw_capacity;
     if (bytes_crc32c(0, compressed, entry->compressed_bytes) != entry->crc32c)
@@ -421,6 +437,6 @@ void block_view(const Catalog *catalog, uint32_t block, const void *raw, BlockVi
     BlockLayout layout;
 
     assert(block < catalog->block_count);
-    block_layout_init_catalog(&layout, catalog);
+    block_layout_init_catalog(&layout, catalog_part(catalog, block, &block));
     block_layout_view(&layout, raw, ret_view);
 }

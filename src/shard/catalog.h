@@ -41,9 +41,21 @@ typedef struct CatalogBlock {
     uint32_t lengths_width : 3; /* 1, 2 or 4 bytes a length */
 } CatalogBlock;
 
-typedef struct Catalog {
-    char *path;     /* as given, for messages */
-    uint8_t id[16]; /* dataset id, docs/formats/shard.md */
+typedef struct Catalog Catalog;
+
+/* One of several datasets that were joined, and where its blocks and columns are among all. */
+typedef struct CatalogPart {
+    Catalog *catalog;
+    uint32_t first_block;
+    uint32_t *columns; /* [column_count of all] the dataset's own number of each, or
+                          CATALOG_NO_COLUMN */
+} CatalogPart;
+
+#define CATALOG_NO_COLUMN UINT32_MAX
+
+struct Catalog {
+    char *path;     /* as given, for messages; of several datasets all of them */
+    uint8_t id[16]; /* dataset id, docs/formats/shard.md; of several datasets zeros */
     bool has_pad_id;
     int64_t pad_id;
     CatalogColumn *columns; /* [0] is the primary column */
@@ -59,7 +71,9 @@ typedef struct Catalog {
     uint32_t length_min, length_max;
     char **label_names; /* of `--label file`: label value -> name; NULL when there are none */
     uint32_t label_count;
-} Catalog;
+    CatalogPart *parts; /* of several datasets; NULL with one */
+    uint32_t part_count;
+};
 
 /* Open the dataset at `path` (a directory with dataset.json). Reads and checks the manifest, every
  * header, index and seek table; no block is read. On failure the sentence names the file and what
@@ -69,6 +83,20 @@ MUST_CHECK int catalog_open(const char *path, Catalog **ret_catalog, Error *erro
  */
 MUST_CHECK int catalog_open_shard(const char *path, Catalog **ret_catalog, Error *error);
 void catalog_free(Catalog *catalog); /* accepts NULL */
+
+/* Several datasets as one: blocks and shards of the first, then those of the second, and so on. Its
+ * columns are those of all by name, each with the type that it has where it comes first. It takes
+ * the parts over when it succeeds. 0, -ENOMEM, -EFBIG: more than 2^32 blocks. */
+MUST_CHECK int catalog_join(Catalog *const *parts, uint32_t count, Catalog **ret_catalog,
+                            Error *error);
+
+/* The part that a block belongs to; NULL with one dataset. */
+const CatalogPart *catalog_find_part(const Catalog *catalog, uint32_t block);
+/* The dataset itself, and the block's number there. */
+const Catalog *catalog_part(const Catalog *catalog, uint32_t block, uint32_t *ret_block);
+
+/* The first dataset in which this column is missing or of another kind, type or width; -1: none. */
+int catalog_column_differs(const Catalog *catalog, uint32_t column);
 
 /* Index of the column of that name, or -1. */
 int catalog_find_column(const Catalog *catalog, const char *name);

@@ -24,7 +24,7 @@ static void add_batches(Text *text, const PlanReport *report) {
     text_add(text,
              "\"batches_per_epoch\":%" PRIu64 ",\"sequences\":%" PRIu64 ",\"tokens\":%" PRIu64
              ",\"padding_share\":%.6f",
-             report->batches, feed->catalog->sequences, feed->catalog->tokens,
+             report->batches, report->sequences, report->tokens,
              report->padding_share);
     text_add(text, ",\"world\":%u,\"batches_per_rank\":%" PRIu64 ",\"%s\":%" PRIu64, report->world,
              report->batches_per_rank,
@@ -115,6 +115,7 @@ void plan_json_add(Text *text, const PlanReport *report) {
     text_add(text, ":{");
     add_batches(text, report);
     add_losses(text, report);
+    plan_sources_add(text, report);
     add_order(text, report);
     add_costs(text, report);
     if (report->compared_count > 0)

@@ -37,7 +37,7 @@ double plan_report_amplification(const PlanReport *report) {
 }
 
 double plan_report_count_rate(const PlanReport *report) {
-    return (double)report->feed->catalog->sequences / MAX(report->count_seconds, 1e-9);
+    return (double)report->sequences / MAX(report->count_seconds, 1e-9);
 }
 
 /* How long a seek takes: an epoch that is not known yet is counted, and one window planned. */
@@ -92,12 +92,16 @@ static int walk(PlanReport *report, const PlanEpoch *plan, Error *error) {
     const Feed *feed = report->feed;
     uint32_t longest = MAX(MIN(feed->plan.length_max, feed->catalog->length_max), 1u);
     CLEANUP(free_numbers) uint64_t *lengths = NULL;
-    static const uint32_t first_block;
+    uint32_t first_blocks[PLAN_SOURCES_MAX] = {0};
     int r;
 
     if (longest <= LENGTHS_COUNTED)
         lengths = calloc(longest + (size_t)1, sizeof *lengths);
-    if (plan_spread_init(&report->spread, &feed->blocks, &first_block, 1, plan) < 0 ||
+    for (uint32_t s = 0; s < feed->mix.source_count; s++)
+        first_blocks[s] = feed->mix.sources[s].first_block;
+    if (plan_spread_init(&report->spread, &feed->blocks, first_blocks,
+                         MAX(feed->mix.source_count, 1u), plan) < 0 ||
+        plan_sources_take(report, plan) < 0 ||
         plan_reads_init(&report->reads, &feed->plan, plan, report->world, report->nodes) < 0)
         return error_set(error, -ENOMEM, "no memory to look at feed %s", feed->name);
     r = plan_walk(feed, plan,
@@ -228,5 +232,6 @@ void plan_report_free(PlanReport *report) {
     plan_spread_deinit(&report->spread);
     plan_reads_deinit(&report->reads);
     feed_unref(report->feed);
+    free(report->sources);
     free(report);
 }

@@ -17,6 +17,8 @@ typedef struct PlanReport {
     Feed *feed;
     uint32_t world, nodes;
     uint64_t batches, batches_per_rank, repeated; /* repeated or, with tail: drop, left out */
+    uint64_t sequences, tokens;                   /* of epoch 0, as the datasets hold them */
+    PlanSourceSpan *sources;                      /* several datasets: of each */
     uint64_t batches_cut;                         /* with tail: drop, by the shortest strand */
     double padding_share, mean_length;
     /* Tokens of epoch 0 in no batch: of sequences that length drops; of rows that last: drop and
@@ -46,6 +48,11 @@ void plan_report_free(PlanReport *report); /* accepts NULL */
 /* How many times each block is decoded in all. */
 double plan_report_amplification(const PlanReport *report);
 double plan_report_count_rate(const PlanReport *report); /* sequences a second */
+
+/* plan_sources.c: the part about several datasets. -1: no memory. */
+MUST_CHECK int plan_sources_take(PlanReport *report, const PlanEpoch *plan);
+void plan_sources_print(const PlanReport *report);
+void plan_sources_add(Text *text, const PlanReport *report);
 
 void plan_table_print(const PlanReport *report, bool is_first);
 void plan_json_add(Text *text, const PlanReport *report);

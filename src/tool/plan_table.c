@@ -10,9 +10,9 @@ static void print_batches(const PlanReport *report) {
     const Feed *feed = report->feed;
     char tokens[32];
 
-    printf("  sequences  %" PRIu64 "\n", feed->catalog->sequences);
-    printf("  tokens     %" PRIu64 " (%s), up to %u a sequence\n", feed->catalog->tokens,
-           text_format_count(tokens, (double)feed->catalog->tokens), feed->catalog->length_max);
+    printf("  sequences  %" PRIu64 "\n", report->sequences);
+    printf("  tokens     %" PRIu64 " (%s), up to %u a sequence\n", report->tokens,
+           text_format_count(tokens, (double)report->tokens), feed->catalog->length_max);
     if (feed->plan.policy == PLAN_POLICY_TOKENS)
         printf("  batches    %" PRIu64 " an epoch, of up to %u places\n", report->batches,
                feed->plan.tokens);
@@ -92,13 +92,14 @@ static void print_order(const PlanReport *report) {
            100.0 / MAX(feed->blocks.count, 1u));
     printf("    neighbours side by side before     %8.3f %%   %8.3f %%\n",
            100 * spread->side_by_side,
-           200.0 / (double)MAX(feed->catalog->sequences, UINT64_C(1)));
+           200.0 / (double)MAX(report->sequences, UINT64_C(1)));
     printf("    mean length, %d parts of the epoch %10.1f   %.1f .. %.1f, by chance +- %.1f\n",
            SPREAD_PARTS, lengths.mean, lengths.least, lengths.most, lengths.chance);
     for (uint32_t k = 0; spread->source_count > 1 && k < spread->source_count; k++) {
         SpreadShare share = plan_spread_source(spread, k);
 
-        printf("    tokens of source %-4u              %8.2f %%   %.2f .. %.2f %% of a part\n", k,
+        printf("    tokens of %-25.25s%8.2f %%   %.2f .. %.2f %% of a part\n",
+               feed->source_names[k],
                100 * share.share, 100 * share.least, 100 * share.most);
     }
 }
@@ -154,6 +155,7 @@ void plan_table_print(const PlanReport *report, bool is_first) {
     print_batches(report);
     print_padding(report);
     print_losses(report);
+    plan_sources_print(report);
     print_shapes(report);
     print_order(report);
     print_reads(report);

@@ -156,7 +156,7 @@ static int walk_epoch(Walk *walk, Error *error) {
     Progress progress;
     int r = 0;
 
-    progress_start(&progress, "planning", "sequences", walk->feed->catalog->sequences);
+    progress_start(&progress, "planning", "sequences", epoch->tally.sequences_in);
     for (uint32_t s = 0; s < epoch->strand_count && r == 0; s++) {
         walk->strand = s;
         walk->batch = 0;

@@ -20,7 +20,7 @@ static void fill(Spread *spread, uint64_t *numbers, uint64_t max, uint32_t seed)
         numbers[i] = word.word[1] % 3 == 0 ? word.word[0] % 5 % (max + 1)
                                            : (uint64_t)word.word[0] << 8 | word.word[2] % 256;
         numbers[i] %= max + 1;
-        spread_add(spread, numbers[i]);
+        spread_add(spread, numbers[i], 1);
     }
     qsort(numbers, COUNT, sizeof *numbers, compare);
 }

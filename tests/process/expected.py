@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a feed must deliver, by the Python references alone: shards read by tests/reference/
 shard_reader.py, order by plan_reference.py, tensors by numpy. No C code takes part."""
+import decimal
 import itertools
 import pathlib
 import sys
@@ -18,13 +19,16 @@ AUTO_WINDOW_BYTES = 64 << 20
 
 class Expected:
     """Expected(dataset, size=8, seed=3, ...) takes the words of the configuration's order, batch,
-    length and pad; other policies than fixed come as the section, batch={"policy": "bucket", ...}."""
+    length and pad; other policies than fixed come as the section, batch={"policy": "bucket", ...}.
+    Several datasets are {name: (directory, weight)}, and mix=(unit, until)."""
 
     def __init__(self, directory, size=64, shuffle=True, seed=0, window=None, strands=1, last="keep",
                  tail="repeat", length_max=None, overflow="error", empty="keep", to="longest", multiple_of=1,
-                 side="right", value=0, batch=None):
-        self.dataset = shard_reader.read_dataset(directory)
-        self.blocks = self.dataset.blocks
+                 side="right", value=0, batch=None, mix=("sequences", "first")):
+        several = directory if isinstance(directory, dict) else {"": (directory, "1")}
+        sources = [shard_reader.read_dataset(path) for path, _ in several.values()]
+        self.dataset = sources[0]
+        self.blocks = [block for source in sources for block in source.blocks]
         self.lengths = [block.lengths.tolist() for block in self.blocks]
         longest = max([1, *itertools.chain(*self.lengths)])
         raw = sum(len(block.raw) for block in self.blocks)
@@ -40,6 +44,11 @@ class Expected:
             overflow=overflow, empty=empty, pad=f"{to}/{multiple_of}/{side}/{value}",
             pad_to=0 if to == "longest" else to, pad_multiple_of=multiple_of,
             **{name: own[name] for name in own if name != "boundaries"})
+        if len(several) > 1 or isinstance(mix[1], int):
+            self.spec.mix = plan_reference.Mix(
+                [len(source.blocks) for source in sources],
+                [int(decimal.Decimal(weight) * 10**6) for _, weight in several.values()], *mix,
+                tuple(several), [source.id for source in sources])
         self.settle(own.get("boundaries", "auto"), min(length_max, longest))
 
     def settle(self, boundaries, longest):

@@ -102,7 +102,8 @@ class PlainDumper(yaml.SafeDumper):
 def write_config(path, feeds, **top):
     """A configuration file; `feeds` maps names to what stands under them."""
     path = pathlib.Path(path)
-    feeds = {name: {**feed, "dataset": str(feed["dataset"])} for name, feed in feeds.items()}
+    feeds = {name: {key: str(value) if key == "dataset" else value for key, value in feed.items()}
+             for name, feed in feeds.items()}
     path.write_text(yaml.dump({**top, "feeds": feeds}, Dumper=PlainDumper, sort_keys=False))
     return path
 

@@ -63,6 +63,31 @@ START_TEST(a_feed_with_a_dataset_has_the_defaults_for_all_else)
 }
 END_TEST
 
+START_TEST(several_datasets_have_weights_in_millionths)
+{
+    CLEANUP(free_settings) Settings *settings = load(
+        "feeds: {t: {datasets: {web: {path: web, weight: 0.75}, c.2: {path: /c},\n"
+        "  d: {weight: 1000000, path: ../d}}, mix: {unit: tokens, until: 1200}}}",
+        "feeds.t.datasets.d.weight=2.000001");
+    const SettingsFeed *feed = settings->feeds;
+
+    ck_assert_ptr_null(feed->dataset);
+    ck_assert_uint_eq(feed->dataset_count, 3);
+    ck_assert_str_eq(feed->datasets[0].name, "web");
+    ck_assert_str_eq(feed->datasets[0].path, "/etc/feed/web");
+    ck_assert_uint_eq(feed->datasets[0].weight, 750000);
+    ck_assert_str_eq(feed->datasets[1].name, "c.2");
+    ck_assert_str_eq(feed->datasets[1].path, "/c");
+    ck_assert_uint_eq(feed->datasets[1].weight, 1000000);
+    ck_assert_uint_eq(feed->datasets[1].path_place.column, 68);
+    ck_assert_uint_eq(feed->datasets[2].weight, 2000001);
+    ck_assert_uint_eq(feed->datasets[2].place.line, 2);
+    ck_assert_int_eq(feed->unit, SETTINGS_UNIT_TOKENS);
+    ck_assert_int_eq(feed->until, SETTINGS_UNTIL_COUNT);
+    ck_assert_uint_eq(feed->until_count, 1200);
+}
+END_TEST
+
 static const char everything[] =
     "memory: 256MiB\n"
     "cache: 0\n"
@@ -155,6 +180,7 @@ START_TEST(a_mapping_of_tensors_keeps_its_order_and_its_pads)
 }
 END_TEST
 
+#define MIX(text) "feeds: {t: {datasets: " text "}}"
 #define FEED(text) "feeds: {t: {dataset: d, " text "}}"
 
 static const struct {
@@ -166,7 +192,7 @@ static const struct {
     {"feeds:", "c.yaml:1:7: feeds: must be a mapping"},
     {"feeds: {}", "feeds: must be a mapping"},
     {"feeds: {t: {}}", "c.yaml:1:9: feeds.t.dataset: is required"},
-    {"feeds: {t: }", "feeds.t: must be a mapping with keys of: dataset, order, batch"},
+    {"feeds: {t: }", "feeds.t: must be a mapping with keys of: dataset, datasets, mix, order"},
     {"feeds: {t: {dataset: ''}}", "c.yaml:1:22: feeds.t.dataset: is empty"},
     {"feeds: {t: {dataset: [a]}}", "feeds.t.dataset: must be one value"},
     {"feeds: {t u: {dataset: d}}", "c.yaml:1:9: feeds: 't u' is no name for a feed"},
@@ -176,7 +202,27 @@ static const struct {
      "1:25: feeds.t.bacth: unknown key, did you mean batch, allowed: dat"},
     {FEED("batch: {Size: 3}"), "feeds.t.batch.Size: unknown key, did you mean size, allowed: pol"},
     {FEED("size: 3"), "feeds.t.size: unknown key, did you mean batch.size"},
-    {FEED("datasets: {}"), "feeds.t.datasets: unknown key, did you mean dataset"},
+    {FEED("datasets: {a: {path: x}}"), "feeds.t.datasets: stands beside dataset, allowed: one of"},
+    {MIX("{}"), "feeds.t.datasets: must be a mapping of names to datasets"},
+    {MIX("[a]"), "feeds.t.datasets: must be a mapping of names to datasets"},
+    {MIX("{a: x}"), "feeds.t.datasets.a: must be a mapping such as {path: x, weight: 1}"},
+    {MIX("{a: {weight: 2}}"), "feeds.t.datasets.a: has no path: a directory with dataset.json"},
+    {MIX("{a: {path: x, wieght: 2}}"), "datasets.a.wieght: unknown key, allowed: path, weight"},
+    {MIX("{a b: {path: x}}"), "feeds.t.datasets: 'a b' is no name for a dataset"},
+    {MIX("{a: {path: x, weight: 0}}"), "1:45: feeds.t.datasets.a.weight: '0' is no weight, allowed"},
+    {MIX("{a: {path: x, weight: -1}}"), "'-1' is no weight"},
+    {MIX("{a: {path: x, weight: 0.0000001}}"), "'0.0000001' is no weight"},
+    {MIX("{a: {path: x, weight: 1000000.1}}"), "'1000000.1' is no weight"},
+    {MIX("{a: {path: x, weight: 01}}"), "'01' is no weight"},
+    {MIX("{a: {path: x, weight: 1.}}"), "'1.' is no weight"},
+    {MIX("{a: {path: x, weight: .5}}"), "'.5' is no weight"},
+    {MIX("{a: {path: x, weight: 1e2}}"), "'1e2' is no weight"},
+    {MIX("{a: {path: x}}, mix: {until: some}"),
+     "mix.until: 'some' is not known, allowed: first, all, or a number of sequences or tokens"},
+    {MIX("{a: {path: x}}, mix: {until: 0}"), "mix.until: '0' is not known"},
+    {MIX("{a: {path: x}}, mix: {unit: rows}"), "'rows' is not known, allowed: sequences, tokens"},
+    {FEED("mix: {until: all}"), "feeds.t.mix.until: means nothing without datasets"},
+    {FEED("mix: {unit: tokens}"), "feeds.t.mix.unit: means nothing without datasets"},
     {FEED("batch: {grupp: 4}"),
      "feeds.t.batch.grupp: unknown key, did you mean group, allowed: policy"},
     {FEED("batch: {policy: tokens}"), "batch.tokens: is required with batch.policy: tokens"},
@@ -451,6 +497,7 @@ START_TEST(only_a_small_regular_file_that_not_everybody_can_write_is_read)
 END_TEST
 
 CHECK_MAIN("settings", a_feed_with_a_dataset_has_the_defaults_for_all_else,
+           several_datasets_have_weights_in_millionths,
            every_key_is_stored_with_its_place, a_mapping_of_tensors_keeps_its_order_and_its_pads,
            mistakes_are_named_with_their_place_and_what_is_allowed,
            a_socket_path_that_no_socket_can_have_is_refused, too_many_feeds_are_refused,
