@@ -80,11 +80,14 @@ class Daemon:
                              check=True, capture_output=True).stdout
         return json.loads(out)
 
+    def plan(self, build):
+        out = subprocess.run([build / "seqfeed", "plan", self.directory / "c.yaml", "--json"], check=True,
+                             capture_output=True).stdout
+        return json.loads(out)["feeds"]["train"]
+
     def last_cursor(self, build):
         """The cursor of the last batch of epoch 0."""
-        plan = subprocess.run([build / "seqfeed", "plan", self.directory / "c.yaml", "--json"], check=True,
-                              capture_output=True).stdout
-        index = json.loads(plan)["feeds"]["train"]["batches_per_epoch"] - 1
+        index = self.plan(build)["batches_per_epoch"] - 1
         line = subprocess.run([build / "seqfeed", "cat", "train", "-n", "1", "--json", "--socket", self.socket],
                               check=True, capture_output=True).stdout
         head = json.loads(line)["cursor"].rsplit(";epoch=", 1)[0] + f";epoch=0;index={index}"

@@ -17,6 +17,10 @@ import harness
 import plot
 
 
+POLICIES = {"fixed": "size: 64", "bucket": "policy: bucket, size: 64",
+            "tokens": "policy: tokens, tokens: 65536", "pack": "policy: pack, size: 8, length: 2048"}
+
+
 class Bench:
     def __init__(self, arguments):
         self.build = pathlib.Path(arguments.build).resolve()
@@ -76,6 +80,24 @@ class Bench:
         ranks = lambda i: ("--group", "bench", "--rank", i, "--world", 2, "--local-ranks", 2)
         self.pairs_of("2 ranks of one node", small, {}, copies=2, each=ranks)
 
+    def policies(self, epochs=3):
+        """Each policy beside `fixed`, in turns: speed and CPU for each real token, counting included."""
+        small = self.dataset("small")
+        found = {policy: [] for policy in POLICIES}
+        for _ in range(self.pairs):
+            for policy, batch in POLICIES.items():
+                with harness.Daemon(self.build, small, batch=batch) as daemon:
+                    plan = daemon.plan(self.build)
+                    results, cpu = daemon.consume(self.build, epochs * plan["batches_per_epoch"])
+                tokens = results[0]["tokens"]
+                found[policy].append((tokens / results[0]["seconds"], cpu / tokens * 1e6, plan["padding_share"]))
+        for policy, runs in found.items():
+            for column, what in enumerate(("tokens/s", "CPU s per M tokens")):
+                own, fixed = ([run[column] for run in found[name]] for name in (policy, "fixed"))
+                self.add(f"policy {policy}, beside fixed", what, harness.spread(own),
+                         harness.spread([a / b for a, b in zip(own, fixed)]))
+            self.add(f"policy {policy}", "padding, %", {"median": 100 * runs[0][2]})
+
     def second_epoch(self):
         small = self.dataset("small")
         ratios = []
@@ -104,7 +126,7 @@ class Bench:
 
     def resume(self):
         short = self.dataset("short")
-        for batch in ("size: 64", "policy: tokens, tokens: 16384"):
+        for policy, batch in POLICIES.items():
             with harness.Daemon(self.build, short, batch=batch) as daemon:
                 cursor = daemon.last_cursor(self.build)
             times = []
@@ -113,7 +135,7 @@ class Bench:
                     before = time.monotonic_ns()
                     result = daemon.consume(self.build, 1, "--cursor", cursor)[0][0]
                     times.append((result["first_ns"] - before) / 1e6)
-            self.add(f"resume at the last of 10 M sequences, {batch.split(',')[0]}", "ms", harness.spread(times))
+            self.add(f"resume at the last of 10 M sequences, {policy}", "ms", harness.spread(times))
 
     def idle(self):
         with harness.Daemon(self.build, self.dataset("small")) as daemon:
@@ -173,7 +195,7 @@ def machine():
             "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()}
 
 
-PARTS = ["throughput", "fan_out", "second_epoch", "waits", "start", "resume", "idle", "cold", "blocks"]
+PARTS = ["throughput", "policies", "fan_out", "second_epoch", "waits", "start", "resume", "idle", "cold", "blocks"]
 
 
 def main():
