@@ -161,6 +161,8 @@ struct Stream {
     _Atomic bool count_done;
     FeedEpoch *count_result;
     uint64_t count_dropped;
+    bool count_failed; /* why: */
+    Error count_error;
     bool truncates; /* some sequence of the feed is cut */
     LabelKind labels;
 

@@ -296,6 +296,12 @@ static void step_failed(Stream *stream) {
     stream_event(stream, &event);
 }
 
+static void note_failure(Stream *stream) {
+    if (atomic_load(&stream->failed) && stream->state != STREAM_FAILED &&
+        stream->state != STREAM_CLOSING)
+        step_failed(stream);
+}
+
 static uint32_t step_running(Stream *stream) {
     Pushed pushed = {0};
     bool again;
@@ -340,9 +346,7 @@ uint32_t stream_step(Stream *stream) {
     step_commands(stream);
     if (stream->state == STREAM_CLOSED)
         return 0;
-    if (atomic_load(&stream->failed) && stream->state != STREAM_FAILED &&
-        stream->state != STREAM_CLOSING)
-        step_failed(stream);
+    note_failure(stream);
     if (stream->closing_asked && stream->state != STREAM_CLOSING) {
         /* A trainer that has not looked yet must still find the reason, or that it was drained. */
         if (stream->state != STREAM_FAILED && !stream->drained)
@@ -353,6 +357,7 @@ uint32_t stream_step(Stream *stream) {
         pushed = step_running(stream);
     else if (stream->state == STREAM_DRAINING)
         pushed = step_draining(stream);
+    note_failure(stream); /* the step's own: nobody would wake us for it */
     if (stream->state == STREAM_CLOSING)
         step_closing(stream);
     return pushed;

@@ -20,12 +20,12 @@
 /* Worker task: counting may read lengths, so it is nothing for the baton holder. */
 static void count_run(Task *task, void *worker) {
     Stream *stream = CONTAINER_OF(task, Stream, count);
-    Error error;
+    Error *error = &stream->count_error;
 
-    if (feed_epoch_get(stream->feed, stream->seed, stream->newest_epoch->plan->epoch + 1,
-                       &stream->count_result, &error) < 0 ||
-        stream_epoch_dropped(stream, stream->count_result, 0, &stream->count_dropped, &error) < 0)
-        stream_fail(stream, &error);
+    stream->count_failed =
+        feed_epoch_get(stream->feed, stream->seed, stream->newest_epoch->plan->epoch + 1,
+                       &stream->count_result, error) < 0 ||
+        stream_epoch_dropped(stream, stream->count_result, 0, &stream->count_dropped, error) < 0;
     atomic_store(&stream->count_done, true);
     stream_end(stream);
 }
@@ -38,10 +38,30 @@ static void count_next_epoch(Stream *stream, Pushed *pushed) {
     stream_push(stream, &stream->count, false, pushed);
 }
 
+/* Has every trainer all there is of the newest epoch? */
+static bool epoch_is_over(const Stream *stream) {
+    for (uint32_t i = 0; i < stream->ring_count; i++) {
+        const StreamRing *ring = &stream->rings[i];
+
+        if (!ring->closed &&
+            (ring->epoch != stream->newest_epoch || ring->round < ring->epoch->rounds ||
+             ring->writer->head < ring->writer->claimed))
+            return false;
+    }
+    return true;
+}
+
 void stream_adopt_epoch(Stream *stream) {
     StreamEpoch *epoch;
 
-    if (!atomic_load(&stream->count_done) || !stream->count_result)
+    if (!atomic_load(&stream->count_done))
+        return;
+    if (stream->count_failed) { /* the epoch before it is whole all the same */
+        if (epoch_is_over(stream))
+            stream_fail(stream, &stream->count_error);
+        return;
+    }
+    if (!stream->count_result)
         return;
     epoch = stream_epoch_new(stream, stream->count_result, 0, stream->count_dropped);
     if (!epoch) {

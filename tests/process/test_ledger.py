@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What batches and `status` say about tokens, beside counts of the delivered tensors by numpy and of
 the dataset by the Python references."""
+import itertools
 import time
 
 import harness
@@ -188,3 +189,42 @@ def test_without_labels_nothing_is_ignored(tmp_path, dataset):
     found, _, _ = run(tmp_path, dataset, 1, batch={"size": 8}, tensors={"tokens": {"from": "tokens"}})
     for batch in found[0]:
         assert batch["ledger"]["items"] == batch["ledger"]["ignored"] == 0
+
+
+def test_an_epoch_that_cannot_be_is_refused_behind_a_whole_one(tmp_path):
+    """Most sequences are dropped, so some order of the blocks leaves a strand without a batch: every
+    batch of the epoch before arrives, then the stream ends with the reason."""
+    rows = [{"tokens": [1] * (3 if number % 120 == 0 else 30), "label": 0} for number in range(600)]
+    dataset = harness.pack(tmp_path / "d", rows, "--block", "4KiB", "--token-type", "u32")
+    expected = fails_in_epoch_1(dataset)
+    config = harness.one_feed(tmp_path / "c.yaml", dataset, order={"seed": expected.spec.seed, "strands": 2},
+                              batch={"size": 2}, length={"max": 5, "overflow": "drop"})
+    with harness.Daemon(config) as daemon:
+        for world in (1, 2):
+            ran = daemon.tool("cat", "train", "--json", "-n", 100, "--world", world, check=False,
+                              timeout=20)
+            got = harness.parse_batches(ran.stdout)
+            count = len(plan_reference.Epoch(expected.spec, expected.lengths, 0).batches)
+            rounds = itertools.islice(expected.stream(world), -(-count // world))
+            harness.same_batches(got, [found[0] for found in rounds])
+            assert ran.returncode == 1
+            assert "has no batch in epoch 1" in ran.stderr and "lower order.strands" in ran.stderr
+        again = daemon.tool("cat", "train", "--resume", got[-1]["cursor"], check=False)
+        assert again.returncode == 1 and "has no batch in epoch 1" in again.stderr
+
+
+def fails_in_epoch_1(dataset):
+    """What a feed must deliver, with a seed whose epoch 0 has batches in both strands and epoch 1 not."""
+    for seed in range(1000):
+        expected = Expected(dataset, size=2, seed=seed, strands=2, length_max=5, overflow="drop")
+        if usable(expected, 0) and not usable(expected, 1):
+            return expected
+    raise AssertionError("no such seed")
+
+
+def usable(expected, epoch):
+    try:
+        plan_reference.Epoch(expected.spec, expected.lengths, epoch)
+    except plan_reference.NoBatch:
+        return False
+    return True
