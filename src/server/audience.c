@@ -104,7 +104,7 @@ static int start_stream(Audience *audience, uint64_t reserved_bytes, Error *erro
                              .ring_count = count,
                              .ranks = ranks,
                              .members = audience->key.members,
-                             .owner = audience};
+                             .owner = (void *)(uintptr_t)audience->number};
     int r;
 
     if (!ranks)
@@ -128,6 +128,7 @@ static Audience *allocate(Server *server, Feed *feed, const Forming *forming) {
     }
     *audience = (Audience){.server = server,
                            .feed = feed_ref(feed),
+                           .number = ++server->audiences_made,
                            .key = forming->key,
                            .rings = rings,
                            .since_ns = server->loop.now_ns,
@@ -502,7 +503,7 @@ static void stream_is_over(Audience *audience, int code, const char *text) {
 static Audience *owner_of(Server *server, const PipelineEvent *event) {
     LIST_FOR_EACH(link, &server->audiences) {
         Audience *audience = CONTAINER_OF(link, Audience, link);
-        if (audience == event->owner && audience->stream == event->stream)
+        if (audience->number == (uintptr_t)event->owner)
             return audience;
     }
     return NULL;

@@ -42,6 +42,8 @@ typedef struct Audience {
     Server *server;
     Feed *feed;
     Stream *stream;
+    uint64_t number; /* no other has had it: events know their audience by it, since one that is
+                        late may find another audience, and another stream, at the same address */
     AudienceState state;
     FormingKey key;
     Forming *forming; /* until the stream is made */

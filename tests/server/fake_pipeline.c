@@ -271,6 +271,10 @@ void fake_closed(Stream *stream) {
     push(stream, PIPELINE_EVENT_CLOSED);
 }
 
+void fake_closed_late(const Stream *stream, Stream *at) {
+    push(at, PIPELINE_EVENT_CLOSED)->owner = stream->owner;
+}
+
 void fake_joined(Stream *stream, void *token, uint32_t ring, int code) {
     PipelineEvent *event = push(stream, PIPELINE_EVENT_JOINED);
 

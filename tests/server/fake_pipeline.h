@@ -45,5 +45,7 @@ Feed *fake_feed(const char *name, uint32_t slots);
 void fake_ready(Stream *stream);
 void fake_failed(Stream *stream, int code, const char *text);
 void fake_closed(Stream *stream);
+/* The end of a stream that was freed long ago, when another one stands at its address. */
+void fake_closed_late(const Stream *stream, Stream *at);
 void fake_joined(Stream *stream, void *token, uint32_t ring, int code);
 void fake_violation(Stream *stream, uint32_t ring, uint32_t member);

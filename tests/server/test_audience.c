@@ -98,6 +98,31 @@ START_TEST(damage_in_a_running_stream_closes_its_members_only)
 }
 END_TEST
 
+/* Memory of a stream that has failed is soon another one's; what is told late must not find that.
+ */
+START_TEST(what_is_told_late_of_a_stream_does_not_end_the_next_one)
+{
+    enum { STREAMS = 32 }; /* malloc keeps the first few of a size aside */
+    int fds[STREAMS];
+
+    scripted_start();
+    for (uint32_t i = 0; i < STREAMS; i++) {
+        fds[i] = client_attach_rank(0, 1);
+        client_expect_welcome(fds[i]);
+        for (uint32_t earlier = 0; earlier < i; earlier++)
+            fake_closed_late(&fake.streams[earlier], &fake.streams[i]);
+        scripted_settle();
+        client_expect_nothing(fds[i]);
+        ck_assert(!fake.streams[i].freed);
+        fake_failed(&fake.streams[i], -EBADMSG, "shard-00000.zst: block 3 is damaged");
+        scripted_settle();
+        client_expect(fds[i], SEQFEED_MESSAGE_CLOSING, "block 3 is damaged");
+        client_expect_end(fds[i]);
+    }
+    scripted_stop();
+}
+END_TEST
+
 START_TEST(a_violation_disconnects_that_member)
 {
     SeqfeedAttach attach = attach_message(0, 1, 2);
@@ -285,8 +310,9 @@ END_TEST
 CHECK_MAIN("audience", who_dies_while_the_stream_is_made_leaves_when_it_is_ready,
            a_stream_that_takes_too_long_to_make_times_out,
            a_stream_that_cannot_be_made_says_why_to_all,
-           damage_in_a_running_stream_closes_its_members_only, a_violation_disconnects_that_member,
-           join_next_takes_a_place_in_a_running_stream,
+           damage_in_a_running_stream_closes_its_members_only,
+           what_is_told_late_of_a_stream_does_not_end_the_next_one,
+           a_violation_disconnects_that_member, join_next_takes_a_place_in_a_running_stream,
            who_joins_another_rank_or_world_or_seed_forms_its_own,
            a_join_that_is_full_is_tried_again_and_one_that_fails_is_said,
            who_leaves_while_joining_leaves_the_ring_too,
