@@ -9,8 +9,9 @@ import pytest
 
 EXAMPLE = harness.ROOT / "examples" / "evaluate.py"
 PACKAGE = harness.BUILD / "bindings" / "python"
+EXTENSION = PACKAGE / "seqfeed" / "_seqfeed.abi3.so"
 
-pytestmark = pytest.mark.skipif(harness.SANITIZED or not PACKAGE.exists(),
+pytestmark = pytest.mark.skipif(harness.SANITIZED or not EXTENSION.exists(),
                                 reason="the Python package is not built, or with a sanitizer")
 
 
