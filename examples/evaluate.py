@@ -11,7 +11,8 @@ the sums. What a rank prints is to be added up over the ranks, by all_reduce or 
 means, because a mean of means is no mean.
 
 The feed should have order.shuffle: false, or any order: it does not change the sums. batch.last must
-not be drop, or the last sequences would be missing. Ranks come from the environment, as torchrun,
+not be drop and batch.tail not either, or sequences would be missing; with length.overflow: split the
+pieces count, with truncate_left and truncate_right each sequence once. Ranks come from the environment, as torchrun,
 Slurm and mpirun set it."""
 import json
 import sys
@@ -33,9 +34,9 @@ def main(feed="valid"):
             if batch.repeated:
                 repeated += 1
                 continue
-            real = losses != -100  # rows of last: pad stand for nothing
-            total += int(losses[real].sum())
-            sequences += int(real.sum())
+            count = batch.ledger.sequences  # rows of last: pad come behind them and stand for nothing
+            total += int(losses[:count].sum())
+            sequences += count
     print(json.dumps({"sum": total, "sequences": sequences, "batches": batches,
                       "repeated": repeated}))
 

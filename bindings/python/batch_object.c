@@ -166,14 +166,20 @@ static PyObject *batch_repeated(PyObject *object, void *unused) {
 static PyObject *batch_cursor(PyObject *object, void *unused) {
     return PyUnicode_FromString(seqfeed_cursor(batch_of(object)));
 }
-/* (sequences, sum of the squares of their lengths): they lie in the slot. */
+/* The numbers of a Ledger, in its order: they lie in the slot. */
 static PyObject *batch_ledger(PyObject *object, void *unused) {
     const Lease *lease = ((BatchObject *)object)->lease;
     SeqfeedLedger ledger;
 
     if (lease->released || seqfeed_ledger(&lease->batch, &ledger) < 0)
         return batch_void();
-    return Py_BuildValue("(IK)", ledger.sequences, (unsigned long long)ledger.squares);
+    return Py_BuildValue(
+        "(IKKKKKKKKKIKK)", ledger.sequences, (unsigned long long)(ledger.trained + ledger.ignored),
+        (unsigned long long)ledger.slots, (unsigned long long)ledger.squares,
+        (unsigned long long)ledger.tokens_in, (unsigned long long)ledger.trained,
+        (unsigned long long)ledger.ignored, (unsigned long long)ledger.truncated,
+        (unsigned long long)ledger.dropped, (unsigned long long)ledger.repeated, ledger.rows,
+        (unsigned long long)ledger.items, (unsigned long long)ledger.items_shifted);
 }
 static PyObject *batch_released(PyObject *object, void *unused) {
     return PyBool_FromLong(((BatchObject *)object)->lease->released);

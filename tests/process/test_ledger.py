@@ -228,3 +228,29 @@ def usable(expected, epoch):
     except plan_reference.NoBatch:
         return False
     return True
+
+
+@pytest.mark.parametrize("policy", BATCHES)
+@pytest.mark.parametrize("until", ["all", 300])
+def test_several_datasets(tmp_path, dataset, policy, until):
+    """An epoch's tokens are those of its blocks, of which some come twice."""
+    short = harness.pack(tmp_path / "short", harness.random_rows(60, seed=8, longest=40), "--block", "4KiB",
+                         "--token-type", "u32")
+    long = harness.pack(tmp_path / "long", harness.random_rows(250, seed=9, longest=60), "--block", "4KiB",
+                        "--token-type", "u32")
+    batch = {**BATCHES[policy], "last": "drop", "tail": "drop"}
+    config = harness.write_config(tmp_path / "c.yaml", {"train": {
+        "datasets": {"a": {"path": str(short), "weight": 2.0}, "b": {"path": str(long), "weight": 1.0}},
+        "mix": {"unit": "sequences", "until": until}, "order": {"strands": 2, "window": 2}, "batch": batch,
+        "length": {"max": 24, "overflow": "truncate_right", "empty": "drop"}}})
+    expected = Expected({"a": (short, "2"), "b": (long, "1")}, strands=2, window=2, length_max=24,
+                        overflow="truncate_right", empty="drop", batch=batch, mix=("sequences", until))
+    epoch = plan_reference.Epoch(expected.spec, expected.lengths, 0)
+    tokens = sum(sum(expected.lengths[block]) for windows in epoch.windows for window in windows
+                 for block in window)
+    with harness.Daemon(config) as daemon:
+        found = [daemon.cat(rank=rank, world=2) for rank in range(2)]
+    everything = [each for rank in found for each in rank]
+    for each in everything:
+        check_sums(each)
+    assert total(everything, "tokens_in") - total(everything, "repeated") == tokens

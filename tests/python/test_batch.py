@@ -67,7 +67,11 @@ def test_the_ledger_counts(start, corpus, batch):
     for each in seqfeed.attach("train", socket=daemon.socket):
         lengths = each["lengths"].numpy().copy()
         ledger = each.ledger
-        assert ledger == ((lengths > 0).sum(), lengths.sum(), each["tokens"].numpy().size, (lengths ** 2).sum())
+        assert ledger[:4] == ((lengths > 0).sum(), lengths.sum(), each["tokens"].numpy().size,
+                              (lengths ** 2).sum())
+        assert ledger.tokens_in == ledger.trained + ledger.ignored + ledger.truncated + ledger.dropped
+        assert (ledger.rows, ledger.padded) == (each.rows, ledger.places - ledger.tokens)
+        assert ledger.repeated == (ledger.tokens if each.repeated else 0)
         assert ledger.targets == numpy.maximum(lengths - 1, 0).sum()
         totals += [ledger.sequences, ledger.tokens, ledger.squares]
         each.release()

@@ -18,11 +18,28 @@ else:
 
 
 class Ledger(NamedTuple):
-    """What a batch holds, so that no trainer has to count."""
+    """What a batch holds and what became of the dataset's tokens, so that no trainer has to count.
+
+    tokens_in = trained + ignored + truncated + dropped, and places = trained + ignored + padded, in each
+    batch and in every sum of batches. docs/formats/ring.md defines each word."""
     sequences: int  # or pieces of them, where they are split; empty rows do not count
     tokens: int     # real ones
     places: int     # rows x padded length
     squares: int    # sum of the squares of the sequences' lengths: what attention costs
+    tokens_in: int  # of the dataset, that this batch accounts for
+    trained: int    # real tokens without the ignored ones
+    ignored: int    # real tokens whose label does not count
+    truncated: int  # cut off this batch's sequences
+    dropped: int    # of the epoch, in no batch: told by the last batch of rank 0
+    repeated: int   # tokens_in, if the batch stood earlier in this epoch
+    rows: int       # empty ones included
+    items: int      # labels that count: the denominator of a mean loss
+    items_shifted: int  # the same for a model that shifts the labels itself
+
+    @property
+    def padded(self) -> int:
+        """Places without a token."""
+        return self.places - self.tokens
 
     @property
     def targets(self) -> int:
@@ -94,9 +111,8 @@ class Batch(_seqfeed.Batch, Tensors):
 
     @property
     def ledger(self) -> Ledger:
-        """Sequences, tokens, places and squares of this batch; until it is given back."""
-        sequences, squares = self._ledger
-        return Ledger(sequences, self.real_tokens, self.padded_tokens, squares)
+        """What this batch holds, in numbers; until it is given back."""
+        return Ledger(*self._ledger)
 
     def numpy(self) -> dict[str, Array]:
         """All tensors as read-only numpy arrays."""
