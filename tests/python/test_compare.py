@@ -73,8 +73,8 @@ def test_seqfeed_runs_every_task(tmp_path):
 
 def run(task, name, speed, **more):
     return {"task": task, "loader": name, "tokens": 10**6, "seconds": 1e6 / speed, "speed": speed, "cpu": 0.02,
-            "own_cpu": 0.01, "trainer_cpu": 0.012, "peak": 50 << 20, "first_ms": 40, "wait_p50_us": 5, "wait_p99_us": 9,
-            "missing": 0, "right": True} | more
+            "own_cpu": 0.01, "trainer_cpu": 0.012, "batches": 60, "peak": 50 << 20, "first_ms": 40,
+            "wait_p50_us": 5, "wait_p99_us": 9, "missing": 0, "right": True} | more
 
 
 def made_up(runs):
@@ -90,6 +90,12 @@ def test_a_goal_that_is_missed_is_called_so():
                                        run("W1", report.TORCH, 150e6)])).splitlines()
     (line,) = [line for line in lines if hand in line]
     assert line == f"| tokens/s over {hand} | 2.5 | 2.0, **missed** | – | 3.0 |"
+
+
+def test_what_python_adds_to_a_batch_is_told_in_microseconds():
+    found = made_up([run("W0", report.CLIENT, 1e6, cpu=0.010), run("W0", report.OURS, 1e6, cpu=0.0106),
+                     run("W0", report.VIEWS, 1e6, cpu=0.0124)])
+    assert "handing over a batch, us | < 20 | 10.0 | 40.0, **missed** | – |" in report.goal_table(found)
 
 
 def test_the_best_of_a_peers_lines_counts():
@@ -116,5 +122,5 @@ def test_where_another_is_better_is_told():
 def test_wrong_sums_of_ours_fail_the_run(capsys):
     wrong = {"runs": [run("W1", report.OURS, 1e6, right=False)], "machine": {}, "minutes": 1, "corpus": {},
              "facts": {"missing": {}, "loaders": {report.OURS: {"torch": False}}}}
-    assert report.tell(wrong, None, None, 1) == 1
+    assert report.tell(wrong, None, None, {}) == 1
     assert "wrong sums" in capsys.readouterr().err
