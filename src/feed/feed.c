@@ -117,6 +117,7 @@ void feed_unref(Feed *feed) {
     catalog_free(feed->catalog);
     free(feed->mix.sources);
     free(feed->source_names);
+    free(feed->source_times);
     free(feed->data_text);
     free(feed->block_pieces);
     free(feed->boundaries);

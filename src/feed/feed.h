@@ -38,6 +38,7 @@ typedef struct Feed {
     Catalog *catalog;  /* of several datasets all of them joined */
     PlanMix mix;       /* several datasets: what plan.mix points to; source_count 0: one */
     char (*source_names)[SETTINGS_NAME]; /* [mix.source_count] */
+    uint64_t *source_times; /* [mix.source_count] how often a window can have one of its blocks */
     uint8_t data_id[16];                 /* the cursor's field `data` */
     char *data_text;                     /* several datasets: that field with all behind it */
     char mix_text[40];                   /* the cursor's field `mix`; "" with one dataset */

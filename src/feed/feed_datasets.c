@@ -254,16 +254,6 @@ static int open_several(Feed *feed, const FeedSource *source, Error *error) {
     return 0;
 }
 
-uint64_t feed_blocks_max(const Feed *feed) {
-    return feed->plan.mix ? feed->mix.blocks_max : feed->blocks.count;
-}
-
-uint64_t feed_block_times(const Feed *feed, uint32_t block) {
-    const CatalogPart *part = catalog_find_part(feed->catalog, block);
-
-    return part ? plan_mix_times_max(&feed->mix, (uint32_t)(part - feed->catalog->parts)) : 1;
-}
-
 int feed_open_datasets(Feed *feed, const FeedSource *source, Error *error) {
     int r = source->feed->dataset ? open_one(source, &feed->catalog, error)
                                   : open_several(feed, source, error);

@@ -22,9 +22,6 @@ MUST_CHECK int feed_open_datasets(Feed *feed, const FeedSource *source, Error *e
 int64_t feed_pad_id(const Feed *feed);
 /* Is the column the same in all datasets? Else `text` gets a sentence. */
 bool feed_column_agrees(const Feed *feed, uint32_t column, Text *text);
-/* The most blocks that an epoch can have, and how often it can have this one. */
-uint64_t feed_blocks_max(const Feed *feed);
-uint64_t feed_block_times(const Feed *feed, uint32_t block);
 
 /* Defaults of order and length, the plan, what overflows. */
 MUST_CHECK int feed_check_plan(Feed *feed, const FeedSource *source, Error *error);

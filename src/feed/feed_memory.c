@@ -30,6 +30,47 @@ static uint64_t block_memory(const CatalogBlock *block) {
     return align_up(block->raw_bytes, PAGE);
 }
 
+/* The most blocks that an epoch can have. */
+static uint64_t blocks_max(const Feed *feed) {
+    return feed->plan.mix ? feed->mix.blocks_max : feed->blocks.count;
+}
+
+/* How often a window can have this block. */
+static uint64_t block_times(const Feed *feed, uint32_t block) {
+    const CatalogPart *part = catalog_find_part(feed->catalog, block);
+
+    return part ? feed->source_times[part - feed->catalog->parts] : 1;
+}
+
+/* Of several datasets a block may come more than once in a window, but then all others of its
+ * dataset lie between, whole epochs of it for each time above two, in this strand or another. What
+ * all strands get while one fills a window is bounded, because they are kept level. */
+static int bound_times(Feed *feed) {
+    const PlanSpec *plan = &feed->plan;
+    bool by_tokens = plan_weighs_tokens(plan);
+    const uint32_t *weights = by_tokens ? feed->blocks.tokens : feed->blocks.sequences;
+    uint64_t most = 0, window;
+
+    if (!plan->mix)
+        return 0;
+    feed->source_times = calloc(feed->mix.source_count, sizeof *feed->source_times);
+    if (!feed->source_times)
+        return -ENOMEM;
+    for (uint32_t b = 0; b < feed->blocks.count; b++)
+        most = MAX(most, (uint64_t)weights[b]);
+    window = MAX(plan_window_enough(plan) + most, plan->window * most);
+    for (uint32_t s = 0; s < feed->mix.source_count; s++) {
+        const Catalog *part = feed->catalog->parts[s].catalog;
+        uint64_t weight = by_tokens ? part->tokens : part->sequences;
+
+        feed->source_times[s] = plan_mix_times_max(&feed->mix, s);
+        if (weight > 0)
+            feed->source_times[s] = MIN(feed->source_times[s],
+                                        plan->strands * (window + 2 * most) / weight + 2);
+    }
+    return 0;
+}
+
 static uint64_t choose_buffer_bytes(const Catalog *catalog, Spread *spread) {
     uint64_t largest = align_up(MAX(catalog->block_raw_max, 1u), PAGE), most;
 
@@ -45,7 +86,7 @@ static uint64_t choose_buffer_bytes(const Catalog *catalog, Spread *spread) {
 static uint64_t bound_blocks(const Feed *feed, const Spread *weights) {
     uint64_t few = spread_count_max(weights, plan_window_enough(&feed->plan));
 
-    return MIN(feed_blocks_max(feed), MAX((uint64_t)feed->plan.window, few + 1));
+    return MIN(blocks_max(feed), MAX((uint64_t)feed->plan.window, few + 1));
 }
 
 /* A window of at most `window` blocks has what the largest of them have; one that went on beyond
@@ -68,7 +109,7 @@ static uint64_t bound_pieces(const Feed *feed, Spread *spread) {
         most = MAX(most, feed->block_pieces[b]);
     spread_init(spread, most);
     for (uint32_t b = 0; b < feed->blocks.count; b++)
-        spread_add(spread, feed->block_pieces[b], feed_block_times(feed, b));
+        spread_add(spread, feed->block_pieces[b], block_times(feed, b));
     return spread_sum_max(spread, feed->window_blocks_max);
 }
 
@@ -90,7 +131,7 @@ static uint64_t bound_oversize(const Feed *feed, Spread *spread) {
     spread_init(spread, align_up(catalog->block_raw_max, PAGE));
     for (uint32_t b = 0; b < catalog->block_count; b++)
         if (block_memory(&catalog->blocks[b]) > feed->block_buffer_bytes)
-            spread_add(spread, block_memory(&catalog->blocks[b]), feed_block_times(feed, b));
+            spread_add(spread, block_memory(&catalog->blocks[b]), block_times(feed, b));
     return spread_sum_max(spread, feed->window_blocks_max);
 }
 
@@ -101,13 +142,15 @@ static void spread_blocks(const Feed *feed, const uint32_t *numbers, Spread *ret
         most = MAX(most, numbers[b]);
     spread_init(ret_spread, most);
     for (uint32_t b = 0; b < feed->blocks.count; b++)
-        spread_add(ret_spread, numbers[b], feed_block_times(feed, b));
+        spread_add(ret_spread, numbers[b], block_times(feed, b));
 }
 
 int feed_bound_windows(Feed *feed) {
     CLEANUP(free_spread) Spread *spread = malloc(sizeof *spread);
 
     if (!spread)
+        return -ENOMEM;
+    if (bound_times(feed) < 0)
         return -ENOMEM;
     feed->block_buffer_bytes = choose_buffer_bytes(feed->catalog, spread);
 
@@ -173,7 +216,7 @@ static uint64_t scratch_bytes(const Feed *feed, uint32_t served_strands) {
 
 /* A counted epoch: its block numbers, and its windows with their sums. */
 static uint64_t epoch_bytes(const Feed *feed) {
-    uint64_t blocks = feed_blocks_max(feed);
+    uint64_t blocks = blocks_max(feed);
     uint64_t windows = blocks / feed->plan.window + 2 * (uint64_t)feed->plan.strands;
 
     return blocks * sizeof(uint32_t) + feed->mix.source_count * sizeof(PlanSourceSpan) +

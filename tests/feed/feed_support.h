@@ -40,6 +40,11 @@ static inline void fixture_deinit(Fixture *fixture) {
     nftw(fixture->path, fixture_remove, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+/* What is packed next goes to this folder. */
+static inline void fixture_name(Fixture *fixture, const char *name) {
+    snprintf(fixture->corpus, sizeof fixture->corpus, "%s/%s", fixture->path, name);
+}
+
 /* Lengths of sequence i: 0 .. longest, always the same. */
 static inline uint32_t fixture_length(uint32_t i, uint32_t longest) {
     return random_below(random_philox(5, i, 0, 0, 0).word[0], longest + 1);
@@ -91,7 +96,8 @@ static inline int fixture_open(Fixture *fixture, const char *global, const char 
     CLEANUP(text_deinit) Text text = {0};
 
     ck_assert_ptr_nonnull(file);
-    text_add(&text, "%sfeeds:\n  train:\n    dataset: corpus\n", global);
+    text_add(&text, "%sfeeds:\n  train:\n%s", global,
+             strstr(keys, "datasets:") ? "" : "    dataset: corpus\n");
     for (const char *at = keys; *at;) {
         size_t size = strcspn(at, "\n");
 

@@ -61,6 +61,64 @@ START_TEST(worst_cases_hold_in_every_epoch)
 }
 END_TEST
 
+/* Of several datasets blocks come again, also within a window; strands, policies, tiny sources. */
+START_TEST(worst_cases_hold_for_mixes)
+{
+    static const char mixed[] = "datasets: {a: {path: a}, b: {path: b, weight: 3}, "
+                                "c: {path: c, weight: 0.2}}\n";
+    static const char *const keys[] = {
+        "", "order: {window: 1}\nbatch: {size: 1}\n",
+        "order: {window: 1, shuffle: false}\nbatch: {size: 2}\nmix: {until: all}\n",
+        "order: {window: 3, strands: 3}\nbatch: {size: 16}\nmix: {until: all, unit: tokens}\n",
+        "order: {window: 2}\nbatch: {size: 200}\nmix: {until: 9000}\n",
+        "order: {window: 2, strands: 2}\nbatch: {policy: tokens, tokens: 4000}\nmix: {until: all}\n",
+        "order: {window: 5}\nbatch: {policy: pack, size: 2, length: 3000}\nmix: {until: all}\n",
+        "order: {window: 2}\nbatch: {size: 7}\nlength: {max: 10, overflow: split}\n"};
+    uint32_t *lengths = malloc(3000 * sizeof *lengths);
+    Fixture fixture;
+
+    fixture_init(&fixture);
+    for (uint32_t i = 0; i < 3000; i++)
+        lengths[i] = fixture_length(i, i < 1500 ? 4 : i % 500 == 0 ? 3000 : 100);
+    fixture_name(&fixture, "a");
+    fixture_pack(&fixture, 3000, lengths, 3000);
+    fixture_name(&fixture, "b");
+    fixture_pack(&fixture, 400, lengths + 1500, 3000);
+    fixture_name(&fixture, "c");
+    fixture_pack(&fixture, 3, NULL, 30);
+    for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
+        CLEANUP(text_deinit) Text text = {0};
+        Feed *feed;
+
+        text_add(&text, "%s%s", mixed, keys[i]);
+        feed = fixture_feed(&fixture, text.bytes);
+        check_bounds(feed, 12);
+        feed_unref(feed);
+    }
+    free(lengths);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+/* A short last block does not make windows of a mix larger than windows of one dataset by much. */
+START_TEST(worst_cases_of_mixes_are_not_wasteful)
+{
+    Fixture fixture;
+    Feed *feed;
+
+    fixture_init(&fixture);
+    fixture_name(&fixture, "a");
+    fixture_pack(&fixture, 5000, NULL, 30);
+    fixture_name(&fixture, "b");
+    fixture_pack(&fixture, 4001, NULL, 30);
+    feed = fixture_feed(&fixture, "datasets: {a: {path: a}, b: {path: b}}\n"
+                                  "order: {window: 4}\nbatch: {size: 32}\n");
+    ck_assert_uint_le(feed->window_blocks_max, 8);
+    feed_unref(feed);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
 /* When blocks are alike the bound is close: no more than a buffer a block. */
 START_TEST(worst_cases_are_not_wasteful)
 {
@@ -129,5 +187,6 @@ START_TEST(streams_pay_for_rings_windows_and_buffers)
 }
 END_TEST
 
-CHECK_MAIN("feed_memory", worst_cases_hold_in_every_epoch, worst_cases_are_not_wasteful,
+CHECK_MAIN("feed_memory", worst_cases_hold_in_every_epoch,
+           worst_cases_hold_for_mixes, worst_cases_of_mixes_are_not_wasteful, worst_cases_are_not_wasteful,
            outliers_do_not_make_all_buffers_large, streams_pay_for_rings_windows_and_buffers)

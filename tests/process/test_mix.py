@@ -99,6 +99,45 @@ def test_every_round_can_be_resumed(tmp_path, datasets):
                   [next(following)[0] for _ in range(2)])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: batch["policy"])
+def test_every_cursor_of_every_policy(tmp_path, datasets, batch):
+    """All rounds of two ranks over two epochs, each resumed to its epoch's end under other ranks."""
+    chosen = {"tiny": (datasets["tiny"], "1"), "code": (datasets["code"], "2"),
+              "poems": (datasets["poems"], "1.5")}
+    mix = ("tokens", 7000)
+    order = {"seed": 4, "window": 3}
+    known = expected.Expected(chosen, batch=batch, mix=mix, **order)
+    rounds = known.epoch(2) + known.epoch(2, 1)
+    with harness.Daemon(configure(tmp_path, chosen, mix, batch=batch, order=order)) as daemon:
+        for number, found in enumerate(rounds):
+            epoch, index = expected.plan_reference.cursor_position(found[0]["cursor"])
+            world = 1 + number % 3
+            agree(daemon.cat(resume=found[0]["cursor"], world=world),
+                  known.rank(0, world, epoch, index))
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: batch["policy"])
+def test_every_token_of_a_mix_has_one_fate(tmp_path, datasets, batch):
+    """The ledger adds up to what the epoch takes from the datasets, as often as it takes it."""
+    chosen = {"web": (datasets["web"], "1"), "tiny": (datasets["tiny"], "1")}
+    mix = ("sequences", "all")
+    batch = {**batch, "last": "drop"}
+    length = {"max": 20, "overflow": "drop", "empty": "drop"}
+    config = configure(tmp_path, chosen, mix, batch=batch, length=length, order={"strands": 2})
+    known = expected.Expected(chosen, batch=batch, mix=mix, strands=2, length_max=20, overflow="drop",
+                              empty="drop")
+    taken = expected.plan_reference.mix_list(known.spec, known.lengths, 0)
+    assert len(taken) > len({block for _, _, block in taken})
+    with harness.Daemon(config) as daemon:
+        batches = daemon.cat()
+    sums = {key: sum(each["ledger"][key] for each in batches)
+            for key in ("tokens_in", "trained", "ignored", "truncated", "dropped", "repeated")}
+    assert sums["tokens_in"] - sums["repeated"] == sum(sum(known.lengths[b]) for _, _, b in taken)
+    assert sums["tokens_in"] == (sums["trained"] + sums["ignored"] + sums["truncated"]
+                                 + sums["dropped"])
+
+
 @pytest.mark.threads
 def test_kill_9_in_the_middle_of_a_mix(tmp_path, datasets):
     chosen = {"code": (datasets["code"], "1"), "tiny": (datasets["tiny"], "0.5")}
