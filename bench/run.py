@@ -17,8 +17,9 @@ import harness
 import plot
 
 
-POLICIES = {"fixed": "size: 64", "bucket": "policy: bucket, size: 64",
-            "tokens": "policy: tokens, tokens: 65536", "pack": "policy: pack, size: 8, length: 2048"}
+POLICIES = {"fixed": {"batch": "size: 64"}, "bucket": {"batch": "policy: bucket, size: 64"},
+            "tokens": {"batch": "policy: tokens, tokens: 65536"},
+            "pack": {"batch": "policy: pack, size: 8, length: 2048", "more": harness.SEGMENTS}}
 
 
 class Bench:
@@ -85,8 +86,8 @@ class Bench:
         small = self.dataset("small")
         found = {policy: [] for policy in POLICIES}
         for _ in range(self.pairs):
-            for policy, batch in POLICIES.items():
-                with harness.Daemon(self.build, small, batch=batch) as daemon:
+            for policy, settings in POLICIES.items():
+                with harness.Daemon(self.build, small, **settings) as daemon:
                     plan = daemon.plan(self.build)
                     results, cpu = daemon.consume(self.build, epochs * plan["batches_per_epoch"])
                 tokens = results[0]["tokens"]
@@ -125,17 +126,21 @@ class Bench:
         self.add("exec to first batch, 200 M tokens, window 64", "ms", harness.spread(times))
 
     def resume(self):
+        """From exec of a daemon that knows nothing yet, and how much of a processor that takes: it counts
+        the epoch, plans a window and decodes it; the next epoch is counted ahead meanwhile."""
         short = self.dataset("short")
-        for policy, batch in POLICIES.items():
-            with harness.Daemon(self.build, short, batch=batch) as daemon:
+        for policy, settings in POLICIES.items():
+            with harness.Daemon(self.build, short, **settings) as daemon:
                 cursor = daemon.last_cursor(self.build)
-            times = []
+            times, used = [], []
             for _ in range(self.pairs):
-                with harness.Daemon(self.build, short, batch=batch) as daemon:
-                    before = time.monotonic_ns()
+                with harness.Daemon(self.build, short, **settings) as daemon:
                     result = daemon.consume(self.build, 1, "--cursor", cursor)[0][0]
-                    times.append((result["first_ns"] - before) / 1e6)
-            self.add(f"resume at the last of 10 M sequences, {policy}", "ms", harness.spread(times))
+                    used.append(daemon.cpu_seconds() * 1e3)
+                    times.append((result["first_ns"] - daemon.started_ns) / 1e6)
+            name = f"exec to the last batch of 10 M sequences, {policy}"
+            self.add(name, "ms", harness.spread(times))
+            self.add(name, "CPU, ms", harness.spread(used))
 
     def idle(self):
         with harness.Daemon(self.build, self.dataset("small")) as daemon:
