@@ -205,16 +205,18 @@ PARTS = ["throughput", "policies", "fan_out", "second_epoch", "waits", "start", 
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n\n")[0])
-    parser.add_argument("parts", nargs="*", help=f"which measurements: {', '.join(PARTS)} (default: all); masks: the fill kernels alone")
+    parser.add_argument("parts", nargs="*", help=f"which measurements: {', '.join(PARTS)} (default: all); masks: the fill kernels alone; gpu: the CUDA backend alone")
     parser.add_argument("--build", default="build", help=argparse.SUPPRESS)
     parser.add_argument("--data", default="build/bench-data", help="where the datasets are kept (about 400 MB)")
     parser.add_argument("--pairs", type=int, default=9, help="interleaved pairs of each measurement")
     parser.add_argument("--json", metavar="FILE", help="write all results there")
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios as SVG")
     arguments = parser.parse_args()
-    if arguments.parts == ["masks"]:
-        subprocess.run(["ninja", "-C", arguments.build, "bench/masks"], check=True, stdout=sys.stderr)
-        return subprocess.run([pathlib.Path(arguments.build) / "bench/masks"], check=False).returncode
+    alone = {"masks": "bench/masks", "gpu": "bench/gpu_masks"}
+    if len(arguments.parts) == 1 and arguments.parts[0] in alone:
+        program = alone[arguments.parts[0]]
+        subprocess.run(["ninja", "-C", arguments.build, program], check=True, stdout=sys.stderr)
+        return subprocess.run([pathlib.Path(arguments.build) / program], check=False).returncode
     for part in arguments.parts:
         if part not in PARTS:
             parser.error(f"no measurement is called {part}: {', '.join(PARTS)}")

@@ -9,7 +9,7 @@ static __global__ void __launch_bounds__(WRITE_THREADS, 3)
     write_rows(plan, batch, slot, &grid, blockIdx.x, threadIdx.x);
 }
 
-static __global__ void __launch_bounds__(WRITE_THREADS, 4)
+static __global__ void __launch_bounds__(WRITE_THREADS, 3)
     write_dense_kernel(const CellPlan *__restrict__ plan, const CellBatch *__restrict__ batch,
                        uint8_t *__restrict__ slot, const __grid_constant__ WriteGrid grid) {
     write_dense(plan, batch, slot, &grid, blockIdx.x, threadIdx.x);

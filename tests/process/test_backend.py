@@ -72,3 +72,15 @@ def test_device_means_nothing_without_one(dataset, tmp_path):
     code, said = start_or_refusal(
         harness.one_feed(tmp_path / "c.yaml", dataset, backend="cpu", device=0))
     assert code == CONFIGURATION and ".device: means nothing with backend: cpu" in said
+
+
+def test_a_gpu_writes_the_bytes_of_the_cpu(start_daemon, dataset, tmp_path):
+    usual = start_daemon(harness.one_feed(tmp_path / "auto.yaml", dataset))
+    backend, reason = masks_line(usual)
+    if backend == "cpu":
+        pytest.skip(f"no GPU is used here: {reason}")
+    other = start_daemon(harness.one_feed(tmp_path / "cpu.yaml", dataset, backend="cpu"))
+    said = [harness.tool("cat", "train", "-n", "3000", "--json", "--socket", daemon.socket).stdout
+            for daemon in (usual, other)]
+    harness.same_batches(*(harness.parse_batches(text) for text in said))
+    assert "is lost" not in usual.log and "failed" not in usual.log
