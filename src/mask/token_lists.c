@@ -164,11 +164,15 @@ static void make_short(TokenList *list, const uint64_t *ids) {
         list->group++;
 }
 
-/* One bit more than there are, which is 0: for all tokens above. */
-static int make_bits(TokenList *list, const uint64_t *ids, uint64_t bit_count) {
+/* A bit for every token of one or two bytes. Else one bit more than there are, which is 0: for all
+ * tokens above. */
+static int make_bits(const TensorSet *set, TokenList *list, const uint64_t *ids,
+                     uint64_t bit_count) {
+    uint32_t bytes = element_bytes(set->token_element);
+
     list->form = LIST_BITS;
-    list->bit_count = bit_count;
-    list->bits = calloc(bit_count / 64 + 1, sizeof *list->bits);
+    list->bit_count = bytes <= 2 ? UINT64_C(1) << 8 * bytes : bit_count;
+    list->bits = calloc(list->bit_count / 64 + 1, sizeof *list->bits);
     if (!list->bits)
         return -ENOMEM;
     for (uint32_t i = 0; i < list->id_count; i++)
@@ -189,7 +193,7 @@ static int make_list(const TensorSet *set, TokenList *list, uint64_t *left) {
         make_short(list, ids);
     } else if (bit_count - 1 < BITS_MAX && bit_count <= *left) {
         *left -= bit_count;
-        r = make_bits(list, ids, bit_count);
+        r = make_bits(set, list, ids, bit_count);
     } else {
         list->form = LIST_SORTED;
         list->sorted = ids;
@@ -272,7 +276,8 @@ ask_bits(const TokenList *list, uint32_t bytes, const void *tokens, size_t count
     for (size_t i = 0; i < count; i++) {
         uint64_t token = token_bits(bytes, tokens, i);
 
-        token = MIN(token, beyond);
+        if (bytes > 2)
+            token = MIN(token, beyond);
         to[i] = !(bits[token / 64] >> token % 64 & 1);
     }
 }
