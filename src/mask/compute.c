@@ -96,8 +96,7 @@ static void compute_special(const RowView *row, const TensorSpec *spec, uint32_t
     convert_select(to, ordinary, bits, tensor_dtype_bytes(spec->dtype), last - first);
 }
 
-/* from, from + 1 … */
-static void count_up(uint8_t *to, uint32_t bytes, uint64_t from, uint32_t count) {
+void compute_count(uint8_t *to, uint32_t bytes, uint64_t from, uint32_t count) {
     if (bytes == sizeof(uint64_t))
         for (uint32_t i = 0; i < count; i++)
             ((uint64_t *)(void *)to)[i] = from + i;
@@ -123,7 +122,7 @@ static void compute_positions(const RowView *row, const TensorSpec *spec, uint32
     if (spec->source == TENSOR_TYPES)
         memset(to, 0, (size_t)(high - low) * bytes);
     else
-        count_up(to, bytes, low - row->begin, high - low);
+        compute_count(to, bytes, low - row->begin, high - low);
 }
 
 /* Places first .. last of labels or a loss mask, whose tokens from .. end (counted in the row) are
@@ -235,30 +234,12 @@ void compute_places(const TensorSet *set, const TensorSpec *spec, const FillRow 
     compute_run(&row, spec, first, last, to);
 }
 
-/* Where the padding of a packed row goes on counting from, if it does. */
-static bool tail_counts(const RowWalk *walk, const RowRun *run, const TensorSpec *spec,
-                        uint64_t *ret_from) {
-    if (spec->source != TENSOR_POSITIONS || run->number > 0 || run->first < walk->begin)
-        return false;
-    *ret_from = spec->counts_on && walk->count > 0 ? walk->sources[walk->count - 1].length : 0;
-    return spec->counts_on || walk->set->tail_segment;
-}
-
 void compute_packed(const TensorSet *set, const TensorSpec *spec, const FillRow *sources,
                     uint32_t count, uint32_t length, void *to) {
     RowWalk walk = row_walk(set, sources, count, length);
-    uint32_t bytes = tensor_dtype_bytes(spec->dtype);
-    uint64_t from;
     RowRun run;
 
-    while (row_walk_next(&walk, &run)) {
-        uint8_t *at = (uint8_t *)to + run.first * place_bytes(spec);
-
-        if (tail_counts(&walk, &run, spec, &from))
-            count_up(at, bytes, from, run.last - run.first);
-        else if (run.number == 0 && spec->source == TENSOR_POSITIONS)
-            convert_repeat(at, (uint64_t)spec->pad, bytes, run.last - run.first);
-        else
-            compute_run(&run.view, spec, run.first, run.last, at);
-    }
+    while (row_walk_next(&walk, &run))
+        compute_run(&run.view, spec, run.first, run.last,
+                    (uint8_t *)to + run.first * place_bytes(spec));
 }

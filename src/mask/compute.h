@@ -19,7 +19,10 @@ bool compute_knows(const TensorSpec *spec);
 void compute_places(const TensorSet *set, const TensorSpec *spec, const FillRow *row,
                     uint32_t length, uint32_t first, uint32_t last, void *to);
 
-/* Write all places of a packed row that holds these sequences. */
+/* Write from, from + 1 … as `count` integers of `bytes`, 4 or 8. */
+void compute_count(uint8_t *to, uint32_t bytes, uint64_t from, uint32_t count);
+
+/* Write all places of a packed row that holds these sequences; POSITIONS are not for this. */
 void compute_packed(const TensorSet *set, const TensorSpec *spec, const FillRow *sources,
                     uint32_t count, uint32_t length, void *to);
 

@@ -35,6 +35,8 @@ static Packing packing_new(const TensorSpec *spec) {
     case TENSOR_PACK_SEGMENTS:
         packing.pad_bits = 0;
         break;
+    case TENSOR_POSITIONS:
+        break;
     default:
         packing.convert = convert_find(spec->element, spec->dtype);
         packing.from_bytes = element_bytes(spec->element) * spec->width;
@@ -44,57 +46,85 @@ static Packing packing_new(const TensorSpec *spec) {
     return packing;
 }
 
-static void pack_run(const Packing *packing, const RowRun *run, uint8_t *row) {
+/* The places of one sequence, the `number`-th of its row. */
+static void pack_sequence(const Packing *packing, const FillRow *source, uint32_t number,
+                          uint8_t *to) {
     const TensorSpec *spec = packing->spec;
-    uint8_t *to = row + (size_t)run->first * packing->place_bytes;
-    uint32_t places = run->last - run->first;
 
-    if (run->number == 0)
-        convert_repeat(to, packing->pad_bits, packing->value_bytes,
-                       (size_t)places * (packing->place_bytes / packing->value_bytes));
-    else if (spec->source == TENSOR_MASK_LENGTHS)
-        convert_repeat(to, packing->real_bits, packing->value_bytes, places);
-    else if (spec->source == TENSOR_PACK_SEGMENTS)
-        convert_repeat(to, run->number, packing->value_bytes, places);
-    else
-        packing->convert(to,
-                         run->view.source->columns[spec->column] +
-                             (size_t)run->view.source->start * packing->from_bytes,
-                         (size_t)places * spec->width);
+    switch (spec->source) {
+    case TENSOR_MASK_LENGTHS:
+        convert_repeat(to, packing->real_bits, packing->value_bytes, source->length);
+        return;
+    case TENSOR_PACK_SEGMENTS:
+        convert_repeat(to, number, packing->value_bytes, source->length);
+        return;
+    case TENSOR_POSITIONS:
+        compute_count(to, packing->value_bytes, 0, source->length);
+        return;
+    default:
+        packing->convert(
+            to, source->columns[spec->column] + (size_t)source->start * packing->from_bytes,
+            (size_t)source->length * spec->width);
+    }
 }
 
-static void pack_row(const TensorSet *set, const TensorSpec *spec, const FillRow *sources,
-                     uint32_t count, uint32_t length, uint8_t *row) {
-    RowWalk walk = row_walk(set, sources, count, length);
-    Packing packing;
-    RowRun run;
+static void pack_padding(const Packing *packing, uint32_t count, uint8_t *to) {
+    convert_repeat(to, packing->pad_bits, packing->value_bytes,
+                   (size_t)count * (packing->place_bytes / packing->value_bytes));
+}
 
-    if (block_lists_knows(spec)) {
-        block_lists_fill(set, spec, sources, count, length, row);
-    } else if (spec->source == TENSOR_MASK_DENSE) {
-        dense_fill(set, spec, sources, count, length, row);
-    } else if (compute_knows(spec)) {
-        compute_packed(set, spec, sources, count, length, row);
-    } else {
-        packing = packing_new(spec);
-        while (row_walk_next(&walk, &run))
-            pack_run(&packing, &run, row);
+/* Padding behind the last sequence: positions may go on, from that sequence or as one of its own.
+ */
+static void pack_tail(const TensorSet *set, const Packing *packing, const FillRow *last,
+                      uint32_t count, uint8_t *to) {
+    const TensorSpec *spec = packing->spec;
+
+    if (spec->source == TENSOR_POSITIONS && (spec->counts_on || set->tail_segment))
+        compute_count(to, packing->value_bytes, spec->counts_on && last ? last->length : 0, count);
+    else
+        pack_padding(packing, count, to);
+}
+
+/* Runs of a column or of one value, sequence by sequence. */
+static void pack_runs(const TensorSet *set, const Packing *packing, const FillRow *sources,
+                      uint32_t count, uint32_t length, uint8_t *to) {
+    uint32_t rest = length - row_tokens(sources, count);
+
+    if (set->side == SEQFEED_SIDE_LEFT) {
+        pack_padding(packing, rest, to);
+        to += (size_t)rest * packing->place_bytes;
     }
+    for (uint32_t s = 0; s < count; s++) {
+        pack_sequence(packing, &sources[s], s + 1, to);
+        to += (size_t)sources[s].length * packing->place_bytes;
+    }
+    if (set->side == SEQFEED_SIDE_RIGHT)
+        pack_tail(set, packing, count ? &sources[count - 1] : NULL, rest, to);
 }
 
 /* Tensors whose rows are all as long as each other. */
 static void pack_rows(const TensorSet *set, const TensorSpec *spec, uint8_t *tensor,
                       uint32_t length, const FillPacked *part) {
+    bool runs = !block_lists_knows(spec) && spec->source != TENSOR_MASK_DENSE &&
+                (spec->source == TENSOR_POSITIONS || !compute_knows(spec));
+    Packing packing = runs ? packing_new(spec) : (Packing){0};
     uint64_t row_bytes = tensor_row_bytes(spec, length);
     uint8_t *to = tensor + part->first_row * row_bytes;
 
     for (uint32_t row = 0; row < part->row_count; row++, to += row_bytes) {
         uint32_t first = part->firsts ? part->firsts[row] - part->firsts[0] : 0;
-        uint32_t end = part->firsts ? part->firsts[row + 1] - part->firsts[0] : 0;
+        uint32_t count = part->firsts ? part->firsts[row + 1] - part->firsts[row] : 0;
         const FillRow *sources = part->firsts ? part->sources + first : NULL;
 
-        assert(row_tokens(sources, end - first) <= length);
-        pack_row(set, spec, sources, end - first, length, to);
+        assert(row_tokens(sources, count) <= length);
+        if (runs)
+            pack_runs(set, &packing, sources, count, length, to);
+        else if (block_lists_knows(spec))
+            block_lists_fill(set, spec, sources, count, length, to);
+        else if (spec->source == TENSOR_MASK_DENSE)
+            dense_fill(set, spec, sources, count, length, to);
+        else
+            compute_packed(set, spec, sources, count, length, to);
     }
 }
 
@@ -190,8 +220,6 @@ void fill_packed(const TensorSet *set, const TensorLayout *layout, void *slot, u
         const TensorSpec *spec = &set->tensors[t];
         uint8_t *tensor = (uint8_t *)slot + layout->offset[t];
 
-        if (layout->kept >> t & 1)
-            continue;
         switch (spec->source) {
         case TENSOR_LENGTHS:
         case TENSOR_SEQUENCE_COLUMN:

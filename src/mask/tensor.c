@@ -127,11 +127,13 @@ uint64_t tensor_row_bytes(const TensorSpec *spec, uint32_t length) {
 uint32_t tensor_constant(const TensorSet *set) {
     uint32_t bits = 0;
 
+    if (set->packed) /* where a tensor lies follows from the number of sequences too */
+        return 0;
     for (uint32_t t = 0; t < set->count; t++) {
         const TensorSpec *spec = &set->tensors[t];
         bool constant = spec->source == TENSOR_MASK || tensor_form(spec) >= FORM_BLOCKS ||
                         (spec->source == TENSOR_TYPES && spec->pad == 0) ||
-                        (spec->source == TENSOR_POSITIONS && spec->counts_on && !set->packed &&
+                        (spec->source == TENSOR_POSITIONS && spec->counts_on &&
                          set->side == SEQFEED_SIDE_RIGHT);
 
         for (uint32_t s = 0; s < spec->step_count; s++) {

@@ -119,6 +119,26 @@ def test_every_tensor_of_packed_rows(tmp_path, number):
         same(one["tensors"], wanted, one["step"])
 
 
+def test_what_never_changes_moves_when_batches_have_more_sequences(tmp_path):
+    """Tensors lie behind those of sequences, whose number differs from batch to batch of one shape."""
+    draw = random.Random(9)
+    rows = [draw_sequence(draw, draw.choice([1, 2] if number // 300 % 2 else [50, 64])) for number in range(1500)]
+    tensors = {"segments": {"make": "segments"}, "sums": {"make": "cu_seqlens"}, "lengths": {"make": "lengths"},
+               "holes": {"mask": {"indices": [1, 9]}, "polarity": "masked"}, "types": {"make": "token_type_ids"}}
+    dataset = harness.pack(tmp_path / "d", rows, *COLUMNS)
+    batch = {"policy": "pack", "size": 4, "length": 64, "pool": 1, "last": "drop"}
+    config = harness.one_feed(tmp_path / "c.yaml", dataset, order={"shuffle": False}, batch=batch, tensors=tensors,
+                              ring={"slots": 2})
+    known = expected.Expected(dataset, shuffle=False, batch=batch)
+    counts = set()
+    with harness.Daemon(config) as daemon:
+        for one, step in zip(daemon.cat(), take_epoch(known, 0)):
+            wanted = PackedBatch(rows_of(known, step, step.rows), 64).tensors(tensors)
+            counts.add(len(wanted["lengths"]) // 32)
+            same(one["tensors"], wanted, one["step"])
+    assert len(counts) > 1
+
+
 def take_epoch(known, epoch):
     steps = expected.plan_reference.stream(known.spec, known.lengths, epoch, 0, 1)
     for step in steps:
