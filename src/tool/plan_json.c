@@ -98,9 +98,10 @@ static void add_costs(Text *text, const PlanReport *report) {
              report->nodes, report->reads.blocks, report->reads.decoded, report->reads.again,
              plan_report_amplification(report));
     text_add(text,
-             ",\"seek\":{\"seconds\":%.6f,\"count_seconds\":%.6f,\"sequences_per_second\":%.0f,"
-             "\"threads\":%u}",
-             report->seek_seconds, report->count_seconds, plan_report_count_rate(report),
+             ",\"seek\":{\"seconds\":%.6f,\"count_seconds\":%.6f,\"reads_lengths\":%s,"
+             "\"sequences_per_second\":%.0f,\"threads\":%u}",
+             report->seek_seconds, report->count_seconds,
+             plan_report_reads_lengths(report) ? "true" : "false", plan_report_count_rate(report),
              feed_count_threads(feed));
     text_add(text, ",\"window_blocks\":%u,\"strands\":%u,\"ring_slots\":%u,\"slot_bytes\":%" PRIu64,
              feed->plan.window, feed->plan.strands, feed->slots, feed->slot_bytes);

@@ -114,7 +114,7 @@ static void add_shapes(Text *text, const PlanReport *report, double top) {
     add_label(text, SHAPES_LEFT, bottom + 18, "start", "#333", "1");
     add_label(text, SHAPES_LEFT + WIDE, bottom + 18, "end", "#333", title);
     snprintf(title, sizeof title, "tallest: %.0f batches", most);
-    add_label(text, SHAPES_LEFT + WIDE, top + TOP + 10, "end", "#777", title);
+    add_label(text, SHAPES_LEFT + WIDE / 2.0 - 20, bottom + 18, "middle", "#777", title);
 }
 
 /* ---- travel ---- */

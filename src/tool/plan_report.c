@@ -40,6 +40,12 @@ double plan_report_count_rate(const PlanReport *report) {
     return (double)report->sequences / MAX(report->count_seconds, 1e-9);
 }
 
+bool plan_report_reads_lengths(const PlanReport *report) {
+    const Feed *feed = report->feed;
+
+    return feed->plan.policy != PLAN_POLICY_FIXED || (feed->plan.mix && feed->block_pieces);
+}
+
 /* How long a seek takes: an epoch that is not known yet is counted, and one window planned. */
 static int measure_seek(PlanReport *report, Error *error) {
     Feed *feed = report->feed;

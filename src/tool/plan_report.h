@@ -47,6 +47,7 @@ void plan_report_free(PlanReport *report); /* accepts NULL */
 
 /* How many times each block is decoded in all. */
 double plan_report_amplification(const PlanReport *report);
+bool plan_report_reads_lengths(const PlanReport *report); /* to count an epoch */
 double plan_report_count_rate(const PlanReport *report); /* sequences a second */
 
 /* plan_sources.c: the part about several datasets. -1: no memory. */

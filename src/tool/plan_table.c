@@ -105,19 +105,22 @@ static void print_order(const PlanReport *report) {
 }
 
 static void print_reads(const PlanReport *report) {
-    char rate[32];
+    char rate[32], counted[128] = "counts of blocks alone";
 
+    if (plan_report_reads_lengths(report))
+        snprintf(counted, sizeof counted, "%.3f s to count an epoch (%s sequences/s, %u thread%s)",
+                 report->count_seconds, text_format_count(rate, plan_report_count_rate(report)),
+                 feed_count_threads(report->feed),
+                 feed_count_threads(report->feed) == 1 ? "" : "s");
     printf("\n  reads      %" PRIu64 " blocks an epoch, each decoded %.2f times", report->reads.blocks,
            plan_report_amplification(report));
     if (report->nodes > 1)
         printf(" in all by %u nodes", report->nodes);
     if (report->reads.again)
         printf("\n             (%" PRIu64 " once more for repeated batches)", report->reads.again);
-    printf("\n  seek       %.3f s to any batch: %.3f s to count an epoch (%s sequences/s, %u thread%s)"
-           "\n             and a window to plan; the lengths of a cold disk come on top\n",
-           report->seek_seconds, report->count_seconds,
-           text_format_count(rate, plan_report_count_rate(report)),
-           feed_count_threads(report->feed), feed_count_threads(report->feed) == 1 ? "" : "s");
+    printf("\n  seek       %.3f s to any batch: %s\n"
+           "             and a window to plan; the lengths of a cold disk come on top\n",
+           report->seek_seconds, counted);
 }
 
 static void print_tensors(const PlanReport *report) {
