@@ -4,8 +4,10 @@
  * other process. A measuring device, not a product: it reads the same shards as the daemon, but
  * trusts them, cannot resume, serves one reader and never stops for an error.
  *
- *   ceiling DATASET [--dtype int64|int32|uint16] [--window N] [--slots N] [--size N] [--epochs N]
- *           [--readers 0|1|2|4] [--checksum 0|1]
+ * The dataset's tokens are u16 or u8, with one label each sequence.
+ *
+ *   ceiling DATASET [--dtype int64|int32|uint16|uint8] [--window N] [--slots N] [--size N]
+ *           [--epochs N] [--readers 0|1|2|4] [--checksum 0|1]
  * prints one line of JSON; CPU seconds of the producer alone stand in "cpu_seconds". */
 #include <limits.h>
 #include <linux/futex.h>
@@ -21,12 +23,13 @@
 #include <zstd.h>
 
 #include "base/clock.h"
+#include "format/element_format.h"
 #include "shard/catalog.h"
 
 enum { SLOTS_MAX = 64, READERS_MAX = 4 };
 
 typedef struct Sequence {
-    const uint16_t *tokens;
+    const uint8_t *tokens;
     uint32_t length;
     int64_t label;
 } Sequence;
@@ -50,6 +53,7 @@ typedef struct Shared {
 static Shared *shared;
 static uint8_t *memory;
 static size_t slot_bytes;
+static uint32_t token_bytes, label_bytes; /* on disk */
 static uint32_t slot_count = 8, readers = 1, width = 8, size = 64, window = 64, epochs = 1;
 static uint64_t random_state = 42;
 
@@ -118,6 +122,25 @@ static void reader_main(uint32_t reader) {
     }
 }
 
+#define WIDEN(From, To)                                   \
+    for (uint32_t i = 0; i < count; i++)                  \
+        ((To *)(void *)to)[i] = ((const From *)(const void *)from)[i]
+
+static void widen(uint8_t *restrict to, const uint8_t *restrict from, uint32_t count) {
+    if (width == token_bytes)
+        memcpy(to, from, (size_t)count * width);
+    else if (token_bytes == 2 && width == 8)
+        WIDEN(uint16_t, int64_t);
+    else if (token_bytes == 2)
+        WIDEN(uint16_t, int32_t);
+    else if (width == 8)
+        WIDEN(uint8_t, int64_t);
+    else if (width == 4)
+        WIDEN(uint8_t, int32_t);
+    else
+        WIDEN(uint8_t, uint16_t);
+}
+
 static void fill(const Sequence *rows, uint32_t count, uint32_t index) {
     Slot *slot = &shared->slots[index];
     uint8_t *base = memory + index * slot_bytes;
@@ -129,7 +152,6 @@ static void fill(const Sequence *rows, uint32_t count, uint32_t index) {
     slot->mask = (2048 + (size_t)count * length * width + 255) & ~(size_t)255;
     for (uint32_t r = 0; r < count; r++) {
         uint32_t n = rows[r].length;
-        const uint16_t *from = rows[r].tokens;
         uint8_t *to = base + slot->tokens + (size_t)r * length * width;
         uint8_t *mask = base + slot->mask + (size_t)r * length;
 
@@ -137,14 +159,7 @@ static void fill(const Sequence *rows, uint32_t count, uint32_t index) {
         ((int64_t *)base)[size + r] = n;
         if (r + 2 < count)
             __builtin_prefetch(rows[r + 2].tokens);
-        if (width == 8)
-            for (uint32_t i = 0; i < n; i++)
-                ((int64_t *)to)[i] = from[i];
-        else if (width == 4)
-            for (uint32_t i = 0; i < n; i++)
-                ((int32_t *)to)[i] = from[i];
-        else
-            memcpy(to, from, 2 * (size_t)n);
+        widen(to, rows[r].tokens, n);
         memset(to + (size_t)n * width, 0, (size_t)(length - n) * width);
         memset(mask, 1, n);
         memset(mask + n, 0, length - n);
@@ -183,7 +198,7 @@ typedef struct Loop {
     const Catalog *catalog;
     ZSTD_DCtx *context;
     uint8_t *compressed, *arena; /* two windows, used in turn */
-    uint16_t *carried[2];        /* tokens of rows that wait for the next window */
+    uint8_t *carried[2];         /* tokens of rows that wait for the next window */
     size_t block_bytes;
     Sequence *rows;
     uint32_t row_count;
@@ -195,8 +210,7 @@ static void decode_block(Loop *loop, uint32_t number, uint8_t *raw) {
     uint32_t sequences = loop->catalog->block_sequences[number];
     const ShardSection *sections = (const ShardSection *)(raw + sizeof(ShardBlockHeader));
     const uint32_t *lengths;
-    const int64_t *labels;
-    const uint16_t *tokens;
+    const uint8_t *labels, *tokens;
 
     if (pread(loop->catalog->shards[block->shard].fd, loop->compressed, block->compressed_bytes,
               (off_t)block->offset) != (ssize_t)block->compressed_bytes ||
@@ -204,10 +218,13 @@ static void decode_block(Loop *loop, uint32_t number, uint8_t *raw) {
                             block->compressed_bytes) != block->raw_bytes)
         exit(1);
     lengths = (const uint32_t *)(raw + sections[0].offset);
-    tokens = (const uint16_t *)(raw + sections[1].offset);
-    labels = (const int64_t *)(raw + sections[2].offset);
-    for (uint32_t s = 0; s < sequences; tokens += lengths[s], s++)
-        loop->rows[loop->row_count++] = (Sequence){tokens, lengths[s], labels[s]};
+    tokens = raw + sections[1].offset;
+    labels = raw + sections[2].offset;
+    for (uint32_t s = 0; s < sequences; tokens += (size_t)lengths[s] * token_bytes, s++) {
+        Sequence *row = &loop->rows[loop->row_count++];
+        *row = (Sequence){tokens, lengths[s], 0};
+        memcpy(&row->label, labels + (size_t)s * label_bytes, label_bytes);
+    }
 }
 
 static void run_window(Loop *loop, uint32_t first, uint32_t end, uint32_t turn, bool last) {
@@ -226,12 +243,12 @@ static void run_window(Loop *loop, uint32_t first, uint32_t end, uint32_t turn, 
     for (uint32_t r = 0; r < full; r += size)
         emit(loop->rows + r, full - r < size ? full - r : size);
     /* What is left waits for the next window in a copy: its block is overwritten. */
-    uint16_t *keep = loop->carried[turn];
+    uint8_t *keep = loop->carried[turn];
     for (uint32_t r = full; r < loop->row_count; r++) {
         Sequence row = loop->rows[r];
-        memcpy(keep, row.tokens, 2 * (size_t)row.length);
+        memcpy(keep, row.tokens, (size_t)token_bytes * row.length);
         row.tokens = keep;
-        keep += row.length;
+        keep += (size_t)token_bytes * row.length;
         loop->rows[r - full] = row;
     }
     loop->row_count -= full;
@@ -259,9 +276,10 @@ static void parse(int argc, char **argv, bool *ret_checksum) {
     for (int i = 2; i + 1 < argc; i += 2) {
         uint32_t value = (uint32_t)atoi(argv[i + 1]);
         if (strcmp(argv[i], "--dtype") == 0)
-            width = strcmp(argv[i + 1], "int64") == 0   ? 8
-                    : strcmp(argv[i + 1], "int32") == 0 ? 4
-                                                        : 2;
+            width = strcmp(argv[i + 1], "int64") == 0    ? 8
+                    : strcmp(argv[i + 1], "int32") == 0  ? 4
+                    : strcmp(argv[i + 1], "uint16") == 0 ? 2
+                                                         : 1;
         else if (strcmp(argv[i], "--window") == 0)
             window = value;
         else if (strcmp(argv[i], "--slots") == 0)
@@ -300,6 +318,16 @@ static double cpu_seconds(void) {
            1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
+/* What run.py makes: tokens, and one unsigned or non-negative number each sequence. */
+static bool is_known(const Catalog *catalog) {
+    if (catalog->column_count != 2 || catalog->columns[1].kind != SHARD_KIND_SEQUENCE ||
+        catalog->columns[0].width != 1 || catalog->columns[1].width != 1)
+        return false;
+    token_bytes = element_bytes(catalog->columns[0].type);
+    label_bytes = element_bytes(catalog->columns[1].type);
+    return token_bytes <= 2;
+}
+
 int main(int argc, char **argv) {
     int64_t begun = clock_now_ns();
     bool checksum = true;
@@ -311,6 +339,10 @@ int main(int argc, char **argv) {
         return 2;
     }
     parse(argc, argv, &checksum);
+    if (!is_known(catalog) || width < token_bytes) {
+        fprintf(stderr, "ceiling: tokens must be u8 or u16, not wider than the output, with one label\n");
+        return 2;
+    }
     slot_bytes = (4096 + (size_t)size * catalog->length_max * (width + 1) + 8191) & ~(size_t)4095;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     memory = mmap(NULL, slot_bytes * slot_count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,

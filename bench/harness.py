@@ -139,6 +139,48 @@ def make_data(build, directory, name, tokens, *options):
     return path
 
 
+TEXT_BYTES, PARAGRAPH_BYTES = 20_000_000, 2048
+TEXT_SOURCES = (("/usr/share/common-licenses", "*"), ("/usr/share/perl", "**/*.p[molh]*"), ("/usr/share/doc", "**/copyright"),
+                ("/usr/share/doc", "**/*.txt"), ("/usr/lib/python3", "**/*.py"))
+
+
+def text_files():
+    """Text that a Debian has, in the same order each time, each file once."""
+    seen = set()
+    for folder, pattern in TEXT_SOURCES:
+        for path in sorted(pathlib.Path(folder).glob(pattern)):
+            if path.is_file() and path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield path
+
+
+def cut_paragraphs(text):
+    """The same text with an empty line after at most PARAGRAPH_BYTES."""
+    for paragraph in text.split(b"\n\n"):
+        for at in range(0, len(paragraph), PARAGRAPH_BYTES):
+            yield paragraph[at:at + PARAGRAPH_BYTES].strip(b"\n")
+
+
+def make_text(build, directory, least=2_000_000):
+    """A dataset of this machine's own text, a byte a token, a paragraph a sequence; None where there is too little."""
+    path = directory / "text"
+    if (path / "dataset.json").exists():
+        return path
+    with tempfile.TemporaryDirectory(prefix="seqfeed-text-") as folder:
+        files, size = [], 0
+        for source in text_files():
+            files.append(pathlib.Path(folder) / f"{len(files):05}.txt")
+            files[-1].write_bytes(b"\n\n".join(cut_paragraphs(source.read_bytes())) + b"\n")
+            size += files[-1].stat().st_size
+            if size >= TEXT_BYTES:
+                break
+        if size < least:
+            return None
+        subprocess.run([build / "seqfeed", "pack", "--text", "--text-by", "paragraph", "--label", "file", "-o", path,
+                        *files], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
 def warm(path):
     for shard in path.glob("*.zst"):
         shard.read_bytes()

@@ -3,7 +3,7 @@
 
 Every speed is measured in interleaved pairs (loop, daemon, loop, daemon, ...) and told as the median of
 the pairs' ratios with their range, because machines wander within minutes. Results go to a table on
-standard output, to JSON (--json FILE) and to a picture (--plot FILE.svg)."""
+standard output, to JSON (--json FILE), to a picture (--plot FILE.svg) and into a document (--markdown FILE)."""
 import argparse
 import json
 import os
@@ -27,12 +27,16 @@ class Bench:
         self.build = pathlib.Path(arguments.build).resolve()
         self.data = pathlib.Path(arguments.data).resolve()
         self.pairs = arguments.pairs
-        self.rows = []
+        self.rows, self.skipped, self.seconds = [], [], {}
         self.data.mkdir(parents=True, exist_ok=True)
 
     def add(self, name, what, value, ratio=None, note=""):
         self.rows.append({"name": name, "what": what, "value": value, "ratio": ratio, "note": note})
         print(line(self.rows[-1]), flush=True)
+
+    def skip(self, name, reason):
+        self.skipped.append(f"{name}: {reason}")
+        print(f"{name:<46} SKIPPED: {reason}", flush=True)
 
     def dataset(self, kind):
         sizes = {"small": (20_000_000,), "large": (200_000_000,), "even": (20_000_000, "--sigma", 0),
@@ -41,7 +45,7 @@ class Bench:
         harness.warm(path)
         return path
 
-    def pair(self, dataset, ceiling, epochs=6, copies=1, each=lambda i: (), **settings):
+    def pair(self, dataset, ceiling, epochs=10, copies=1, each=lambda i: (), **settings):
         """One loop, one daemon: ratio of speeds, and of CPU seconds for each token delivered."""
         loop = harness.ceiling(self.build, dataset, epochs=epochs, **ceiling)
         count = loop["batches"] // (copies if any("--world" in each(i) for i in range(copies)) else 1)
@@ -55,12 +59,15 @@ class Bench:
                 "cpu": cpu / tokens * 1e6, "loop_cpu": loop["cpu_seconds"] / loop["tokens"] * 1e6,
                 "peak": daemon.peak_kib}
 
-    def pairs_of(self, name, dataset, ceiling=None, **settings):
-        found = [self.pair(dataset, ceiling or {}, **settings) for _ in range(self.pairs)]
+    def tell(self, name, found):
         self.add(name, "tokens/s", harness.spread([pair["speed"] for pair in found]),
                  harness.spread([pair["speed"] / pair["loop"] for pair in found]))
         self.add(name, "CPU s per M tokens", harness.spread([pair["cpu"] for pair in found]),
                  harness.spread([pair["cpu"] / pair["loop_cpu"] for pair in found]))
+
+    def pairs_of(self, name, dataset, ceiling=None, **settings):
+        found = [self.pair(dataset, ceiling or {}, **settings) for _ in range(self.pairs)]
+        self.tell(name, found)
         return found
 
     def throughput(self):
@@ -72,14 +79,34 @@ class Bench:
         found = self.pairs_of("cache auto, int64, 1 worker", small, cache="auto")
         self.add("cache auto", "peak memory", {"median": max(pair["peak"] for pair in found) * 1024})
 
+    def text(self):
+        text = harness.make_text(self.build, self.data)
+        if not text:
+            self.skip("text", "this machine has less than 2 MB of text in /usr/share and /usr/lib/python3")
+            return
+        harness.warm(text)
+        for dtype in ("int64", "uint8"):
+            self.pairs_of(f"text, {dtype}, 1 worker", text, {"dtype": dtype}, dtype=dtype)
+
     def fan_out(self):
         small = self.dataset("small")
-        for members in (1, 2, 4):
-            options = ("--group", "bench", "--members", members)
-            self.pairs_of(f"{members} member{'s' * (members > 1)}", small, {"readers": members},
-                          copies=members, each=lambda i, options=options: options if members > 1 else ())
-        ranks = lambda i: ("--group", "bench", "--rank", i, "--world", 2, "--local-ranks", 2)
-        self.pairs_of("2 ranks of one node", small, {}, copies=2, each=ranks)
+        found = {1: [], 2: [], 4: []}
+        for _ in range(self.pairs):
+            for members, pairs in found.items():
+                options = ("--group", "bench", "--members", members) if members > 1 else ()
+                pairs.append(self.pair(small, {"readers": members}, copies=members, each=lambda i: options))
+        for members, pairs in found.items():
+            self.tell(f"{members} member{'s' * (members > 1)}", pairs)
+        for members in (2, 4):
+            self.add(f"{members} members", "daemon CPU over 1 member's", harness.spread(
+                [more["cpu"] / one["cpu"] for more, one in zip(found[members], found[1])]))
+
+    def ranks(self):
+        """Of the large dataset, whose last round that repeats a batch (tail: repeat) weighs little."""
+        each = lambda i: ("--group", "bench", "--rank", i, "--world", 2, "--local-ranks", 2)
+        for slots in (8, 4):
+            self.pairs_of(f"2 ranks of one node, {slots} slots each", self.dataset("large"), {}, epochs=1, copies=2,
+                          each=each, slots=slots)
 
     def policies(self, epochs=3):
         """Each policy beside `fixed`, in turns: speed and CPU for each real token, counting included."""
@@ -114,7 +141,7 @@ class Bench:
         with harness.Daemon(self.build, self.dataset("small")) as daemon:
             result = daemon.consume(self.build, 4000, "--sleep-us", 5000)[0][0]
         for key in ("p50", "p99", "max"):
-            self.add("5 ms trainer", f"wait in next, {key}, us", {"median": result[f"wait_{key}_us"]})
+            self.add("5 ms trainer, 4000 batches", f"wait in next, {key}, us", {"median": result[f"wait_{key}_us"]})
 
     def start(self):
         large = self.dataset("large")
@@ -144,14 +171,12 @@ class Bench:
 
     def idle(self):
         with harness.Daemon(self.build, self.dataset("small")) as daemon:
+            self.add("no trainer, 10 s", "CPU, %", {"median": used_over(daemon, 10) * 10})
             consumer = daemon.consumer(self.build, 1_000_000, "--sleep-us", 900_000)
             time.sleep(2)
-            before = daemon.cpu_seconds()
-            time.sleep(10)
-            used = daemon.cpu_seconds() - before
+            self.add("rings full, a step a second, 10 s", "CPU, %", {"median": used_over(daemon, 10) * 10})
             consumer.kill()
             consumer.wait()
-        self.add("nearly idle (a trainer of one step a second)", "CPU, %", {"median": used * 10})
 
     def cold(self):
         large = self.dataset("large")
@@ -174,6 +199,12 @@ class Bench:
         self.add("one epoch", "blocks read", {"median": status["read"]["blocks"]})
 
 
+def used_over(daemon, seconds):
+    before = daemon.cpu_seconds()
+    time.sleep(seconds)
+    return daemon.cpu_seconds() - before
+
+
 def human(value, what):
     if what == "tokens/s":
         return f"{value / 1e6:.0f} M"
@@ -184,23 +215,54 @@ def human(value, what):
     return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
-def line(row):
+def cells(row):
     value, ratio = row["value"], row["ratio"]
     text = human(value["median"], row["what"])
     if "min" in value:
         text += f" ({human(value['min'], row['what'])} .. {human(value['max'], row['what'])})"
     against = f"{ratio['median']:.2f} ({ratio['min']:.2f} .. {ratio['max']:.2f})" if ratio else ""
-    return f"{row['name']:<46} {row['what']:<26} {text:<34} {against}"
+    return row["name"], row["what"], text, against
+
+
+def line(row):
+    return "{:<46} {:<26} {:<34} {}".format(*cells(row))
+
+
+BEGIN, END = "<!-- measured: what stands up to the closing mark is written by ./dev bench --markdown -->", "<!-- /measured -->"
+
+
+def markdown(bench, about):
+    """The machine, the table, what was left out."""
+    rows = ["| Measurement | What | Median (range) | Ratio to the loop |", "|---|---|---|---|"]
+    rows += ["| " + " | ".join(cells(row)) + " |" for row in bench.rows]
+    skipped = [f"Left out: {reason}." for reason in bench.skipped]
+    return "\n".join([
+        BEGIN, "",
+        f"Measured {about['date']} at commit {about['commit']}, in {about['minutes']:.0f} minutes: {about['cpu']}, "
+        f"{about['cpus']} CPUs,", f"kernel {about['kernel']}, zstd {about['zstd']}, {about['compiler']}; "
+        f"{bench.pairs} interleaved pairs.", "", *rows, "", *skipped, *([""] if skipped else []), END])
+
+
+def write_markdown(path, text):
+    """Between the marks, where the file has them; else a new file."""
+    old = path.read_text() if path.exists() else ""
+    if BEGIN in old and END in old:
+        text = old[:old.index(BEGIN)] + text + old[old.index(END) + len(END):]
+    else:
+        text += "\n"
+    path.write_text(text)
 
 
 def machine():
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?")
     return {"cpu": model, "cpus": os.cpu_count(), "kernel": platform.release(), "date": time.strftime("%Y-%m-%d"),
+            "compiler": subprocess.run(["cc", "--version"], capture_output=True, text=True).stdout.split("\n")[0],
             "zstd": subprocess.run(["pkg-config", "--modversion", "libzstd"], capture_output=True, text=True).stdout.strip(),
             "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()}
 
 
-PARTS = ["throughput", "policies", "fan_out", "second_epoch", "waits", "start", "resume", "idle", "cold", "blocks"]
+PARTS = ["throughput", "text", "policies", "fan_out", "ranks", "second_epoch", "waits", "start", "resume", "idle",
+         "cold", "blocks"]
 
 
 def main():
@@ -211,6 +273,8 @@ def main():
     parser.add_argument("--pairs", type=int, default=9, help="interleaved pairs of each measurement")
     parser.add_argument("--json", metavar="FILE", help="write all results there")
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios as SVG")
+    parser.add_argument("--markdown", metavar="FILE", type=pathlib.Path,
+                        help="write the table there, in place of an older one (docs/benchmarks.md)")
     arguments = parser.parse_args()
     alone = {"masks": "bench/masks", "gpu": "bench/gpu_masks"}
     if len(arguments.parts) == 1 and arguments.parts[0] in alone:
@@ -226,12 +290,21 @@ def main():
     about = machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     print(f"{'':<46} {'':<26} {'median (range)':<34} ratio to the loop")
+    begun = time.monotonic()
     for part in arguments.parts or PARTS:
+        before = time.monotonic()
         getattr(bench, part)()
+        bench.seconds[part] = round(time.monotonic() - before, 1)
+    about["minutes"] = (time.monotonic() - begun) / 60
+    print(f"{about['minutes']:.1f} minutes: " + ", ".join(f"{part} {took:.0f} s" for part, took in bench.seconds.items()))
     if arguments.json:
-        pathlib.Path(arguments.json).write_text(json.dumps({"machine": about, "rows": bench.rows}, indent=1))
+        pathlib.Path(arguments.json).write_text(json.dumps({
+            "machine": about, "pairs": bench.pairs, "seconds": bench.seconds, "skipped": bench.skipped,
+            "rows": bench.rows}, indent=1))
     if arguments.plot:
         plot.draw([row for row in bench.rows if row["ratio"]], arguments.plot)
+    if arguments.markdown:
+        write_markdown(arguments.markdown, markdown(bench, about))
 
 
 if __name__ == "__main__":
