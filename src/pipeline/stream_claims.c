@@ -82,26 +82,42 @@ static void ring_pass_over(Stream *stream, StreamRing *ring) {
     }
 }
 
-/* Note the rows of a piece: of a packed window each unit is one, else each of its sequences. */
-static uint32_t job_add_rows(SlotJob *job, const SlotPiece *piece, bool packed) {
+/* What truncation has taken from the sequences of a piece. */
+static uint64_t piece_truncated(const SlotPiece *piece) {
     const Window *window = piece->window;
-    uint32_t longest = 0;
+    uint32_t length_max = window->stream->plan.length_max;
+    uint64_t truncated = 0;
 
     for (uint32_t i = 0; i < piece->piece_count; i++) {
         const PlanUnit *unit = &window->units[piece->piece_first + i];
-        uint32_t length = unit->length;
-
-        if (window->stream->truncates && length == window->stream->plan.length_max)
-            job->truncated += window_sequence_length(window, unit) - length;
-        longest = MAX(longest, length);
-        job->tokens += length;
-        job->squares += (uint64_t)length * length;
-        if (!packed)
-            job->lengths[job->rows_real++] = length;
+        if (unit->length == length_max)
+            truncated += window_sequence_length(window, unit) - length_max;
     }
-    job->sequences += piece->piece_count;
-    if (packed)
-        job->rows_real += piece->units;
+    return truncated;
+}
+
+/* Note the rows of a piece: of a packed window each unit is one, else each of its sequences. The
+ * sums stay in registers: this runs under the baton. */
+static uint32_t job_add_rows(SlotJob *job, const SlotPiece *piece, bool packed) {
+    const PlanUnit *units = &piece->window->units[piece->piece_first];
+    uint32_t count = piece->piece_count, longest = 0;
+    uint32_t *lengths = job->lengths + job->rows_real;
+    uint64_t tokens = 0, squares = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t length = units[i].length;
+        longest = MAX(longest, length);
+        tokens += length;
+        squares += (uint64_t)length * length;
+    }
+    for (uint32_t i = 0; i < count && !packed; i++)
+        lengths[i] = units[i].length;
+    if (piece->window->stream->truncates)
+        job->truncated += piece_truncated(piece);
+    job->tokens += tokens;
+    job->squares += squares;
+    job->sequences += count;
+    job->rows_real += packed ? piece->units : count;
     return longest;
 }
 
