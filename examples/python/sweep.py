@@ -44,7 +44,7 @@ def train(rate, socket, epochs, classes):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
             checksum = zlib.crc32(tokens.numpy(), checksum)
             batches += 1
     return sum(losses) / len(losses), checksum, batches
@@ -65,7 +65,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--socket", help="of a daemon that runs; else a private one is started")
+    parser.add_argument("--socket", default=os.environ.get("SEQFEED_SOCKET"),
+                        help="of a daemon that runs; else a private one is started")
     arguments = parser.parse_args()
     if arguments.socket:
         print(json.dumps(sweep(arguments, arguments.socket)))

@@ -8,8 +8,12 @@ Packs the lines of the files with the file as label, starts a private daemon, an
 padding mask goes into the attention, the labels come with the batch. With --checkpoint it saves after
 each step and goes on from there when it is started again, on exactly the next batch.
 
-On several ranks (torchrun; then give --socket) gradients are averaged by DistributedDataParallel. A
-training step is G batches of the epoch's one sequence, G a multiple of the ranks: each rank takes
+On several ranks gradients are averaged by DistributedDataParallel; one daemon serves them all:
+
+    seqfeed pack --text --label file -o corpus FILE...
+    seqfeed run text_classifier.yaml -- torchrun --nproc-per-node 2 text_classifier.py FILE...
+
+A training step is G batches of the epoch's one sequence, G a multiple of the ranks: each rank takes
 G / ranks of them, since rank r of W is handed the batches r, r + W, ... of that sequence. So a step
 has the same rows on any number of ranks, and the loss of a row is divided by the rows of the whole
 step: the curve is the same but for the order in which floats are added, also when a checkpoint of two
@@ -78,7 +82,7 @@ def learn(model, group, ranks):
             weight = 0 if batch.repeated else ranks / rows  # DDP divides by the ranks
             (loss * weight).backward()
         if not batch.repeated:
-            total += float(loss)
+            total += loss.item()
             right += int((scores.argmax(1) == batch["labels"]).sum())
     return total, right, sum(batch.rows for batch in group if not batch.repeated)
 
@@ -130,7 +134,8 @@ def main():
     parser.add_argument("--step-batches", type=int, default=2, help="of one step, over all ranks")
     parser.add_argument("--checkpoint")
     parser.add_argument("--stop-after", type=int)
-    parser.add_argument("--socket", help="of a daemon that runs; else a private one is started")
+    parser.add_argument("--socket", default=os.environ.get("SEQFEED_SOCKET"),
+                        help="of a daemon that runs; else a private one is started")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if "WORLD_SIZE" in os.environ:

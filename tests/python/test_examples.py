@@ -12,6 +12,7 @@ import sys
 import harness
 import pytest
 import seqfeed
+import yaml
 
 LICENCES = [path for path in map(pathlib.Path, ("/usr/share/common-licenses/Apache-2.0",
                                                 "/usr/share/common-licenses/Artistic",
@@ -27,7 +28,8 @@ def cannot_import(name):
 needs_torch = pytest.mark.skipif(cannot_import("torch"), reason="no torch here (python3-torch)")
 needs_jax = pytest.mark.skipif(cannot_import("jax"), reason="no JAX here")
 needs_text = pytest.mark.skipif(len(LICENCES) < 3, reason="no licences in /usr/share/common-licenses")
-LINES = {"batch": {"size": 16}, "length": {"max": 96, "overflow": "truncate_right"}}
+LINES = yaml.safe_load((harness.ROOT / "examples/python/text_classifier.yaml").read_text())["feeds"]["train"]
+LINES.pop("dataset")
 
 
 def start_example(name, *options, **environment):

@@ -48,6 +48,21 @@ class Ledger(NamedTuple):
         return self.tokens - self.sequences
 
 
+class Facts(NamedTuple):
+    """What a batch says of itself, for those who keep only its tensors."""
+    epoch: int
+    index: int
+    cursor: str
+    rows: int
+    real_tokens: int
+    repeated: bool
+    ledger: Ledger
+
+    @classmethod
+    def of(cls, batch: Batch) -> Facts:
+        return cls(*(getattr(batch, field) for field in cls._fields))
+
+
 class Tensor(_seqfeed.Tensor):
     """A read-only view of one tensor of a batch.
 

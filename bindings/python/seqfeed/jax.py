@@ -5,7 +5,8 @@
         loss = step(batch["tokens"], batch["mask"])
 
 Arrays are copies, since JAX may keep the memory of an array as long as it likes; the slot goes back
-at once. Without jax_enable_x64, int64 arrives as int32, as everywhere in JAX."""
+at once. Without jax_enable_x64, int64 arrives as int32, as everywhere in JAX. A batch is a plain
+dictionary, which jax.jit takes as it is; loader.last tells where it stands and what it holds."""
 from __future__ import annotations
 
 from typing import Any, Dict, Iterator, Optional, Union
@@ -14,14 +15,18 @@ import jax
 import numpy
 
 from ._attach import Feed, attach, position
-from ._batch import Batch
+from ._batch import Batch, Facts
 
 
 class Loader:
     """Iterate for one epoch; len(), set_epoch(), state_dict(), load_state_dict().
 
     feed: a name, with the options of attach(), or a Feed; rank and world are those of JAX's processes
-    where there are several. sharding: the arrays of all processes become one global array each."""
+    where there are several. sharding: the arrays of all processes become one global array each, so
+    that all batches must have one shape: pad.to a number, and last: pad. Every process then sees the
+    rows of all; what `last` says is of this process's part.
+
+    One thread at a time. Raises what attach() raises."""
 
     def __init__(self, feed: Union[str, Feed], *, sharding: Optional[Any] = None, **options: Any):
         if not isinstance(feed, Feed):
@@ -33,9 +38,11 @@ class Loader:
             raise ValueError(f"{next(iter(options))}: options belong to attach(), and it was called")
         self.feed = feed
         self.sharding = sharding
+        self.last: Optional[Facts] = None  # of the batch that was handed out last
 
     def _make(self, batch: Batch) -> Dict[str, jax.Array]:
         arrays = {name: numpy.array(batch[name].numpy()) for name in batch}
+        self.last = Facts.of(batch)
         batch.release()
         if self.sharding is None:
             return {name: jax.device_put(array) for name, array in arrays.items()}

@@ -26,7 +26,7 @@ import torch
 
 from . import _seqfeed
 from ._attach import Feed, attach, position
-from ._batch import Batch, Ledger, Tensor
+from ._batch import Batch, Facts, Ledger, Tensor
 from ._ranks import launched
 
 ALIGN = 256
@@ -34,9 +34,6 @@ POOL_MOST = 16  # buffers that are kept for another use
 
 DTYPES = {"bool": torch.bool, "uint8": torch.uint8, "int32": torch.int32, "int64": torch.int64,
           "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-FIELDS = ("epoch", "index", "cursor", "rows", "real_tokens", "repeated", "ledger")
 
 
 class TorchBatch(Dict[str, torch.Tensor]):
@@ -53,7 +50,7 @@ class TorchBatch(Dict[str, torch.Tensor]):
     @classmethod
     def of(cls, batch: Union[Batch, TorchBatch], tensors: Dict[str, torch.Tensor]) -> TorchBatch:
         made = cls(tensors)
-        made.__dict__ = {field: getattr(batch, field) for field in FIELDS}
+        made.__dict__ = {field: getattr(batch, field) for field in Facts._fields}
         return made
 
     def to(self, device: Union[str, torch.device], non_blocking: bool = False) -> TorchBatch:
