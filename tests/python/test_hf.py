@@ -55,3 +55,19 @@ def test_resume_gives_the_next_batch(start, corpus, tmp_path):
     seen = first + rest
     assert len(seen) == 40
     assert all(torch.equal(one, other) for one, other in zip(seen, wanted))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset, shifts", [("hf_causal_lm", True), ("hf_classification", False)])
+def test_trainer_counts_what_the_ledger_says(start, corpus, tmp_path, preset, shifts):
+    daemon = start(corpus[1], batch={"size": 8}, tensors=preset)
+    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    trainer = Trainer(model=Model(), args=arguments, train_feed="train", feed_options={"socket": daemon.socket})
+    if not hasattr(trainer, "_loss_shifts_labels"):
+        pytest.skip("this Trainer does not know of losses that shift")
+    trainer.model_accepts_loss_kwargs, trainer._loss_shifts_labels = True, shifts
+    batches = list(trainer.get_train_dataloader())
+    assert len(batches) == 26
+    for some in (batches[:1], batches[3:7]):  # a step may take several
+        counted = sum(batch.ledger.items_shifted if shifts else batch.ledger.items for batch in some)
+        assert int(trainer._get_num_items_in_batch(some, torch.device("cpu"))) == counted

@@ -19,7 +19,7 @@ import platform
 import sys
 import uuid
 import warnings
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Union
 
 import numpy
 import torch
@@ -28,6 +28,9 @@ from . import _seqfeed
 from ._attach import Feed, attach, position
 from ._batch import Batch, Facts, Ledger, Tensor
 from ._ranks import launched
+
+if TYPE_CHECKING:
+    from ._batch import Array
 
 ALIGN = 256
 POOL_MOST = 16  # buffers that are kept for another use
@@ -59,7 +62,7 @@ class TorchBatch(Dict[str, torch.Tensor]):
                                     for name, tensor in self.items()})
 
 
-def _from_numpy(array: numpy.ndarray, tensor: Tensor) -> torch.Tensor:
+def _from_numpy(array: Array, tensor: Tensor) -> torch.Tensor:
     """The array as a torch tensor: quicker than torch.frombuffer(), which gives no shape."""
     if tensor.dtype == "bfloat16":  # its bits: numpy has no such type, old torches no uint16
         return torch.from_numpy(array.view(numpy.int16)).view(torch.bfloat16)
@@ -102,7 +105,7 @@ class _Pool:
         return made
 
 
-def _copied(tensor: Tensor, memory: Any, offset: int) -> numpy.ndarray:
+def _copied(tensor: Tensor, memory: Any, offset: int) -> Array:
     """A contiguous copy in memory that it keeps alive."""
     source = numpy.asarray(memoryview(tensor))
     target = numpy.ndarray(source.shape, source.dtype, memory, offset)
