@@ -249,7 +249,9 @@ def said(run):
 # --- what is there -------------------------------------------------------------------------------
 
 def install(venv):
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    """What is there stays; seqfeed is made anew from these sources."""
+    if not (venv / "bin/python").exists():  # another Python would spoil it
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     pip = [venv / "bin/python", "-m", "pip", "install", "--disable-pip-version-check"]
     subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=True)
     subprocess.run([*pip, "--force-reinstall", "--no-deps", ROOT], check=True)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ._batch import Array
 
 ALIGN = 256
+BITS = numpy.dtype(numpy.uint16)
 POOL_MOST = 16  # buffers that are kept for another use
 
 DTYPES = {"bool": torch.bool, "uint8": torch.uint8, "int32": torch.int32, "int64": torch.int64,
@@ -62,9 +63,9 @@ class TorchBatch(Dict[str, torch.Tensor]):
                                     for name, tensor in self.items()})
 
 
-def _from_numpy(array: Array, tensor: Tensor) -> torch.Tensor:
+def _from_numpy(array: Array) -> torch.Tensor:
     """The array as a torch tensor: quicker than torch.frombuffer(), which gives no shape."""
-    if tensor.dtype == "bfloat16":  # its bits: numpy has no such type, old torches no uint16
+    if array.dtype == BITS:  # of bfloat16: numpy has no such type, old torches no uint16
         return torch.from_numpy(array.view(numpy.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
@@ -72,7 +73,7 @@ def _from_numpy(array: Array, tensor: Tensor) -> torch.Tensor:
 def view(tensor: Tensor) -> torch.Tensor:
     """A torch tensor that shares the memory of the batch. Never write to it."""
     _expect_read_only()
-    return _from_numpy(numpy.asarray(memoryview(tensor)), tensor)
+    return _from_numpy(numpy.asarray(tensor))
 
 
 @functools.cache
@@ -107,7 +108,7 @@ class _Pool:
 
 def _copied(tensor: Tensor, memory: Any, offset: int) -> Array:
     """A contiguous copy in memory that it keeps alive."""
-    source = numpy.asarray(memoryview(tensor))
+    source = numpy.asarray(tensor)
     target = numpy.ndarray(source.shape, source.dtype, memory, offset)
     numpy.copyto(target, source)
     return target
@@ -138,7 +139,7 @@ class _Copier:
         if self.stream is not None:
             made = self._to_cuda(memory, size, tensors, offsets)
         else:
-            made = {tensor.name: _from_numpy(array, tensor) for tensor, array in zip(tensors, arrays)}
+            made = {tensor.name: _from_numpy(array) for tensor, array in zip(tensors, arrays)}
             if self.device is not None and self.device.type != "cpu":
                 made = {name: tensor.to(self.device) for name, tensor in made.items()}
         result = TorchBatch.of(batch, made)
