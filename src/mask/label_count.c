@@ -104,11 +104,22 @@ static uint64_t count_spans(const TensorSet *set, const TensorSpec *spec, const 
     return apart ? count : count_overlapping(&list, offset, first, source->length);
 }
 
+/* Is there no padding before a packed row of these sequences? */
+static bool begins_at_once(const TensorSet *set, uint32_t length, const FillRow *sources,
+                           uint32_t count) {
+    uint32_t real = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        real += sources[i].length;
+    return mask_rule_begin(set->side, length, real) == 0;
+}
+
 LabelCount label_count(const TensorSet *set, uint32_t length, const FillRow *sources,
                        uint32_t count, const uint32_t *firsts, uint32_t row_count, uint32_t base) {
     const TensorSpec *spec;
     LabelKind kind = label_kind(set, &spec);
     uint32_t first, row = 0;
+    bool is_fresh = false; /* a packed row's first place is still to come */
     LabelCount sum = {0};
 
     if (kind == LABEL_NONE)
@@ -124,8 +135,12 @@ LabelCount label_count(const TensorSet *set, uint32_t length, const FillRow *sou
         if (spec->has_spans)
             items = count_spans(set, spec, &sources[i], first, &has_first);
         if (firsts) {
-            begins_row = row < row_count && firsts[row] - base == i;
-            row += begins_row;
+            if (row < row_count && firsts[row] - base == i) {
+                row++;
+                is_fresh = begins_at_once(set, length, sources + i, firsts[row] - base - i);
+            }
+            begins_row = is_fresh && real > 0; /* an empty sequence takes none of its places */
+            is_fresh &= real == 0;
         }
         sum.items += items;
         /* A packed row's own labels begin with one that does not count, unless they are shifted. */

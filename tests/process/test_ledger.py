@@ -254,3 +254,31 @@ def test_several_datasets(tmp_path, dataset, policy, until):
     for each in everything:
         check_sums(each)
     assert total(everything, "tokens_in") - total(everything, "repeated") == tokens
+
+
+@pytest.mark.parametrize("preset,size", [("megatron", 3), ("hf_packed_lm", 1)])
+@pytest.mark.parametrize("overflow", ["truncate_left", "split"])
+def test_labels_of_packed_rows(tmp_path, dataset, preset, size, overflow):
+    found, _, _ = run(tmp_path, dataset, 1, batch={"policy": "pack", "size": size, "length": 48},
+                      length={"max": 40, "overflow": overflow}, tensors=preset)
+    for batch in found[0]:
+        check_sums(batch)
+        tensors = batch["tensors"]
+        counts = tensors["loss_mask"] > 0 if preset == "megatron" else tensors["labels"] != -100
+        check_labels(batch, counts.reshape(-1, 48))
+    assert total(found[0], "items") > 4000
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("shift", ["none", "next"])
+@pytest.mark.parametrize("spans", [None, "spans"])
+def test_labels_made_for_packed_rows(tmp_path, dataset, side, shift, spans):
+    labels = {"make": "labels", "shift": shift, "dtype": "int64"}
+    if spans:
+        labels["spans"] = spans
+    found, _, _ = run(tmp_path, dataset, 1, batch={"policy": "pack", "size": 2, "length": 48}, values="parity",
+                      pad={"side": side},
+                      tensors={"tokens": {"from": "tokens"}, "segments": {"make": "segments"}, "labels": labels})
+    for batch in found[0]:
+        check_sums(batch)
+        check_labels(batch, batch["tensors"]["labels"] != -100)
