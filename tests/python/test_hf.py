@@ -71,3 +71,13 @@ def test_trainer_counts_what_the_ledger_says(start, corpus, tmp_path, preset, sh
     for some in (batches[:1], batches[3:7]):  # a step may take several
         counted = sum(batch.ledger.items_shifted if shifts else batch.ledger.items for batch in some)
         assert int(trainer._get_num_items_in_batch(some, torch.device("cpu"))) == counted
+
+
+def test_packed_rows_bring_their_lengths_as_numbers(start, corpus, tmp_path):
+    daemon = start(corpus[1], batch={"policy": "pack", "size": 1, "length": 64}, tensors="hf_packed_lm")
+    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    trainer = Trainer(model=Model(), args=arguments, train_feed="train", feed_options={"socket": daemon.socket})
+    for batch in trainer.get_train_dataloader():
+        longest = int(batch["cu_seq_lens_q"].diff().max())
+        assert (batch["max_length_q"], batch["max_length_k"]) == (longest, longest)
+        assert type(batch["max_length_q"]) is int and batch["input_ids"].shape == (1, 64)

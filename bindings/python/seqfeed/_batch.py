@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from . import _seqfeed
@@ -48,7 +49,8 @@ class Ledger(NamedTuple):
         return self.tokens - self.sequences
 
 
-class Facts(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Facts:
     """What a batch says of itself, for those who keep only its tensors."""
     epoch: int
     index: int
@@ -60,7 +62,10 @@ class Facts(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch) -> Facts:
-        return cls(*(getattr(batch, field) for field in cls._fields))
+        return cls(**{field: getattr(batch, field) for field in FIELDS})
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Facts))
 
 
 class Tensor(_seqfeed.Tensor):

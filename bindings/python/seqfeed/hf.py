@@ -9,8 +9,10 @@
 
 Checkpoints hold the cursor beside the model, so that resuming gives the next batch: none is skipped
 by reading it again, none comes twice. The feed's tensors have the names that models take with
-`tensors: hf_classification` (input_ids, attention_mask, labels: one for each sequence) or `tensors:
-hf_causal_lm` (labels: the input_ids, -100 on padding; the model shifts them)."""
+`tensors: hf_classification` (input_ids, attention_mask, labels: one for each sequence), `tensors:
+hf_causal_lm` (labels: the input_ids, -100 on padding; the model shifts them), or, for packed rows,
+`tensors: hf_packed_lm` (position_ids and cu_seq_lens instead of a mask; the longest lengths come as
+numbers, as models want them)."""
 from __future__ import annotations
 
 import json
@@ -21,6 +23,7 @@ from ._attach import Feed
 from .torch import Loader
 
 STATE_NAME = "seqfeed.json"
+NUMBERS = ("max_length_q", "max_length_k")  # which models take as numbers
 
 
 class _Epochs:
@@ -32,7 +35,11 @@ class _Epochs:
         self.length = len(loader)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.loader)
+        for batch in self.loader:
+            numbers = {name: int(batch[name]) for name in NUMBERS if name in batch}
+            dict.update(batch, numbers)
+            yield batch
+            del batch
 
     def __len__(self) -> int:
         return self.length

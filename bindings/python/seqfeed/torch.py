@@ -26,7 +26,7 @@ import torch
 
 from . import _seqfeed
 from ._attach import Feed, attach, position
-from ._batch import Batch, Facts, Ledger, Tensor
+from ._batch import FIELDS, Batch, Ledger, Tensor
 from ._ranks import launched
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class TorchBatch(Dict[str, torch.Tensor]):
     @classmethod
     def of(cls, batch: Union[Batch, TorchBatch], tensors: Dict[str, torch.Tensor]) -> TorchBatch:
         made = cls(tensors)
-        made.__dict__ = {field: getattr(batch, field) for field in Facts._fields}
+        made.__dict__ = {field: getattr(batch, field) for field in FIELDS}
         return made
 
     def to(self, device: Union[str, torch.device], non_blocking: bool = False) -> TorchBatch:
