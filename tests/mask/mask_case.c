@@ -98,6 +98,7 @@ static void make_tensor(MaskCase *test, TensorSpec *spec, uint32_t weights) {
     spec->dtype = 1 + mask_case_draw(SEQFEED_DTYPE_COUNT - 1);
     spec->shift = mask_case_draw(2);
     spec->multiply = mask_case_draw(2);
+    spec->counts_on = spec->source == TENSOR_POSITIONS && mask_case_draw(2);
     if (spec->source == TENSOR_TOKENS || spec->source == TENSOR_TOKEN_COLUMN ||
         spec->source == TENSOR_SEQUENCE_COLUMN || spec->source == TENSOR_APPLY)
         spec->dtype = draw_dtype(spec->element);

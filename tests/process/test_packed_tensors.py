@@ -227,6 +227,30 @@ def test_the_golden_file_is_what_these_libraries_make():
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def test_a_model_of_transformers_keeps_the_sequences_of_a_row_apart(tmp_path):
+    """What it says of a sequence in a row of hf_packed_lm is what it says of that sequence alone."""
+    torch = pytest.importorskip("torch", reason="no torch here")
+    transformers = pytest.importorskip("transformers", reason="no transformers here")
+    draw = random.Random(1)
+    sequences = [[draw.randrange(1, 50) for _ in range(count)] for count in (5, 9, 3, 12, 7, 1)]
+    dataset = harness.pack(tmp_path / "d", [{"tokens": tokens} for tokens in sequences])
+    config = harness.one_feed(tmp_path / "c.yaml", dataset, order={"shuffle": False},
+                              batch={"policy": "pack", "size": 1, "length": 40, "pool": 1}, tensors="hf_packed_lm")
+    with harness.Daemon(config) as daemon:
+        batch = {name: torch.from_numpy(array.copy()) for name, array in daemon.cat()[0]["tensors"].items()}
+    for name in ("max_length_q", "max_length_k"):
+        batch[name] = int(batch[name])
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)).eval()
+    with torch.no_grad():
+        logits, at = model(**batch, use_cache=False).logits[0], 0
+        for tokens in sequences:
+            alone = model(input_ids=torch.tensor([tokens])).logits[0]
+            assert torch.allclose(logits[at:at + len(tokens)], alone, atol=1e-5)
+            at += len(tokens)
+
+
 # --- lists of token ids ----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind, highest", [("u8", 255), ("u16", 65535), ("u24", 2**24 - 1), ("u32", 2**32 - 1),
