@@ -288,7 +288,6 @@ void assemble_batch_run(Task *task, void *context) {
     if (rows && stream_device_launch(job, rows))
         return;
     if (rows) {
-        job->held_by_device = false;
         for (uint32_t i = 0; i < job->piece_count; i++)
             fill_padded_piece(job, &job->pieces[i], rows + job->pieces[i].row_first);
         assemble_batch_done(job);

@@ -70,9 +70,8 @@ struct SlotJob {
     /* With a device (stream_device.c). */
     Task batch; /* all pieces at once */
     Flight flight;
-    bool on_device;      /* claimed for it; it may still be the CPU that fills the slot */
-    bool refill;         /* by the CPU, after the device was lost */
-    bool held_by_device; /* who wrote the slot's last batch */
+    bool on_device; /* claimed for it; it may still be the CPU that fills the slot */
+    bool refill;    /* by the CPU, after the device was lost */
 };
 
 typedef struct StreamRing {

@@ -217,12 +217,10 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
     job->layout.longest = longest;
     job->layout.zeroed = slate_tensors(&stream->feed->tensors);
     job->on_device = stream->lanes && stream_device_takes(stream, ring, job);
-    if (job->rows == job->held_rows && job->length == job->held_length &&
-        job->on_device == job->held_by_device)
+    if (job->rows == job->held_rows && job->length == job->held_length)
         job->layout.kept = tensor_constant(&stream->feed->tensors);
     job->held_rows = job->rows;
     job->held_length = job->length;
-    job->held_by_device = job->on_device;
     return true;
 }
 

@@ -10,8 +10,9 @@
  * CPU fills the slot from the same rows. A batch of more windows than are decoded at a time would
  * wait for a window that waits for the batch; it goes to the CPU, which needs one at a time.
  *
- * What a slot remembers of its last batch is the CPU's knowledge. After a device all of it may be
- * other than zero; and what is kept of a batch of the same shape is kept only for who wrote it. */
+ * Which bytes of a slot are zero is the CPU's knowledge: after a device all of it may be other than
+ * zero. What is kept of a batch of the same shape is there whoever wrote it, but not after an error,
+ * when anything may have landed in the slot. */
 #include "pipeline/stream_device.h"
 
 #include <errno.h>
@@ -174,7 +175,6 @@ bool stream_device_launch(SlotJob *job, const FillRow *rows) {
                       lanes->input_bytes);
     if (bytes > 0) {
         slate_spoil(&job->slate, job->layout.bytes);
-        job->held_by_device = true;
         job->flight.landed = flight_landed;
         accelerator_launch(stream->accelerator, &job->flight);
     } else {

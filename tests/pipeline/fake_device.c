@@ -107,7 +107,7 @@ static void compute(MaskLane *lane) {
 static void scribble_all(void) {
     for (uint32_t i = 0; i < LANES_MAX; i++)
         if (fake.lanes[i] && fake.lanes[i]->in_flight)
-            spoil(fake.lanes[i], (int)draw(256));
+            memset(fake.lanes[i]->slot, (int)draw(256), fake.lanes[i]->slot_bytes);
 }
 
 static int lose(MaskDevice *device, Error *error) {
