@@ -25,6 +25,7 @@ typedef struct Bench {
     uint32_t world, ring_count, members;
     bool threads;
     bool hold_devices; /* they take no step */
+    void (*pass_time)(void);
     uint32_t device_events;
     char device_text[512];
     struct {
@@ -95,12 +96,16 @@ static inline void bench_make(Bench *bench, const BenchOptions *options) {
 
 /* Let every stage take some steps. */
 static inline void bench_run(Bench *bench) {
-    if (bench->threads)
+    if (bench->threads) {
+        usleep(20); /* the processors are the threads' */
         return;
+    }
     for (int i = 0; i < 8; i++) {
         pipeline_step_fetch(bench->pipeline);
         for (uint32_t w = 0; w < BENCH_WORKERS; w++)
             pipeline_step_worker(bench->pipeline, w);
+        if (bench->pass_time)
+            bench->pass_time();
         if (!bench->hold_devices)
             pipeline_step_devices(bench->pipeline);
     }

@@ -51,6 +51,20 @@ def test_cpu_is_always_there(start_daemon, dataset, tmp_path):
     assert masks_line(daemon) == ("cpu", expected)
 
 
+def test_status_says_who_writes_a_streams_batches(start_daemon, dataset, tmp_path):
+    daemon = start_daemon(harness.one_feed(tmp_path / "c.yaml", dataset, backend="cpu"))
+    command = [str(harness.TOOL), "cat", "train", "-n", "100000", "--json", "--socket", str(daemon.socket)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=harness.environment()) as cat:
+        try:
+            assert cat.stdout.readline()  # and no more: it stays
+            status = json.loads(harness.tool("status", "--json", "--socket", daemon.socket).stdout)
+        finally:
+            cat.kill()
+    masks = status["streams"][0]["masks"]
+    assert masks == {"backend": "cpu", "reason": masks_line(daemon)[1], "device_batches": 0}
+    assert status["memory"]["kept"] == 0
+
+
 def test_cuda_is_refused_where_auto_does_not_take_it(start_daemon, dataset, tmp_path):
     usable, reason = masks_line(start_daemon(harness.one_feed(tmp_path / "auto.yaml", dataset)))
     code, said = start_or_refusal(harness.one_feed(tmp_path / "c.yaml", dataset, backend="cuda"))
