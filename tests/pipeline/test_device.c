@@ -34,6 +34,16 @@ static BenchOptions usual(const char *extra) {
                           .extra = extra};
 }
 
+/* What is claimed from here on goes to the device. */
+static void wait_for_device(Bench *bench) {
+    StreamStatus status;
+
+    do {
+        usleep(50);
+        stream_status(bench->stream, &status);
+    } while (strcmp(status.masks, fake_device.name) != 0);
+}
+
 /* Run the stream on the device; at least `at_least` of its batches must have come from it. */
 static void run(const BenchOptions *options, const FakeScript *script, uint32_t rounds,
                 uint64_t at_least) {
@@ -44,6 +54,8 @@ static void run(const BenchOptions *options, const FakeScript *script, uint32_t 
     fake_device_reset(script);
     bench_make(&bench, options);
     bench_start(&bench, options);
+    if (options->threads && at_least > 0)
+        wait_for_device(&bench);
     for (uint32_t i = 0; i < rounds; i++)
         take_round(&bench, &device);
     ck_assert_uint_ge(device_batches(&bench), at_least);
@@ -77,7 +89,7 @@ START_TEST(batches_are_the_cpus)
         run(&options, &script, 60, 20);
         script = (FakeScript){.slowness = 8, .seed = 77, .threads = true};
         options.threads = true;
-        run(&options, &script, 30, 1);
+        run(&options, &script, 30, 20);
     }
 }
 END_TEST
