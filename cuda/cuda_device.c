@@ -54,7 +54,7 @@ static void write_uuid(const cudaUUID_t *uuid, char ret_text[UUID_TEXT]) {
 }
 
 /* Can this build's kernels run on it? 0 and its name and UUID, or why not. */
-static int look_at(int index, CudaDevice *ret_device, char ret_uuid[UUID_TEXT],
+static int look_at(int index, bool is_named, CudaDevice *ret_device, char ret_uuid[UUID_TEXT],
                    char ret_reason[MASK_REASON_BYTES]) {
     struct cudaDeviceProp properties;
     int mode = cudaComputeModeDefault, can_register = 0;
@@ -72,6 +72,10 @@ static int look_at(int index, CudaDevice *ret_device, char ret_uuid[UUID_TEXT],
     write_uuid(&properties.uuid, ret_uuid);
     if (mode == cudaComputeModeProhibited)
         return no_device(ret_reason, "%s: its compute mode forbids contexts", ret_device->name);
+    /* Trainers would find it taken. */
+    if (mode == cudaComputeModeExclusiveProcess && !is_named)
+        return no_device(ret_reason, "%s lets one process in: name it with device to take it",
+                         ret_device->name);
     if (properties.major * 10 + properties.minor < CUDA_ARCH_MIN)
         return no_device(ret_reason, "%s has compute capability %d.%d, this build needs %d.%d",
                          ret_device->name, properties.major, properties.minor, CUDA_ARCH_MIN / 10,
@@ -106,11 +110,11 @@ int cuda_device_find(const char *wanted, CudaDevice *ret_device,
     if (index >= count)
         return no_device(ret_reason, "there is no GPU %s, only %d", wanted, count);
     if (index >= 0)
-        return look_at((int)index, ret_device, uuid, ret_reason);
+        return look_at((int)index, true, ret_device, uuid, ret_reason);
     snprintf(ret_reason, MASK_REASON_BYTES, "no GPU");
     for (int i = 0; i < count; i++) {
         CudaDevice device;
-        int looked = look_at(i, &device, uuid, reason);
+        int looked = look_at(i, wanted != NULL, &device, uuid, reason);
         bool is_named = wanted && strcasecmp(wanted, uuid) == 0;
 
         if (wanted && !is_named)

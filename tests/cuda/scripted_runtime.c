@@ -287,8 +287,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     if (r != cudaSuccess)
         return r;
     if (attribute == cudaDevAttrComputeMode)
-        *value = script.devices[device].is_prohibited ? cudaComputeModeProhibited
-                                                      : cudaComputeModeDefault;
+        *value = script.devices[device].mode;
     else if (attribute == cudaDevAttrHostRegisterSupported)
         *value = !script.devices[device].cannot_register;
     else

@@ -22,7 +22,8 @@ enum { SCRIPTED_DEVICES_MAX = 4 };
 typedef struct ScriptedDevice {
     const char *name;
     int major, minor;
-    bool is_prohibited, cannot_register;
+    int mode; /* cudaComputeMode* */
+    bool cannot_register;
     uint8_t uuid_byte; /* all sixteen */
 } ScriptedDevice;
 

@@ -417,7 +417,15 @@ START_TEST(what_is_found_is_said_in_words)
     expect(script, "2", -ENODEV, "there is no GPU 2, only 2");
     expect(script, "99999999999999999999", -ENODEV, "there is no GPU 99999999999999999999, only 2");
     expect(script, "GPU-0", -ENODEV, "there is no GPU GPU-0");
-    script.devices[0].is_prohibited = true;
+    script.devices[0].mode = cudaComputeModeExclusiveProcess;
+    script.devices[1].mode = cudaComputeModeExclusiveProcess;
+    expect(script, NULL, -ENODEV,
+           "Test A (GPU 0) lets one process in: name it with device to take it");
+    expect(script, "0", 0, "Test A (GPU 0), GPU-a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0");
+    expect(script, "GPU-a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0", 0,
+           "Test A (GPU 0), GPU-a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0");
+    script.devices[1].mode = cudaComputeModeDefault;
+    script.devices[0].mode = cudaComputeModeProhibited;
     expect(script, NULL, 0, "Test B (GPU 1), GPU-b1b1b1b1-b1b1-b1b1-b1b1-b1b1b1b1b1b1");
     expect(script, "0", -ENODEV, "Test A (GPU 0): its compute mode forbids contexts");
     script.devices[1].major = 7;

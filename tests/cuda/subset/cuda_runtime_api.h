@@ -22,7 +22,11 @@ typedef enum cudaError {
     cudaErrorUnknown = 999
 } cudaError_t;
 
-enum cudaComputeMode { cudaComputeModeDefault = 0, cudaComputeModeProhibited = 2 };
+enum cudaComputeMode {
+    cudaComputeModeDefault = 0,
+    cudaComputeModeProhibited = 2,
+    cudaComputeModeExclusiveProcess = 3
+};
 enum cudaDeviceAttr { cudaDevAttrComputeMode = 20, cudaDevAttrHostRegisterSupported = 99 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 
