@@ -111,6 +111,24 @@ START_TEST(every_source_has_a_share)
 }
 END_TEST
 
+/* Figures by section 11 of docs/formats/plan.md, with exact arithmetic. */
+START_TEST(shares_and_lengths_are_those_of_the_document)
+{
+    PlanSource thirds[] = {{0, 5, 7, 1000000, 0}, {5, 5, 7, 1000000, 0}, {10, 5, 7, 1000000, 0}};
+    PlanSource halves[] = {{0, 3, 1, 1000000, 0}, {3, 3, 1, 1000000, 0}};
+    PlanMix three = {.sources = thirds, .source_count = 3, .until = PLAN_UNTIL_FIRST};
+    PlanMix two = {.sources = halves, .source_count = 2, .until = PLAN_UNTIL_COUNT,
+                   .count = 1000000000};
+
+    plan_mix_settle(&three);
+    ck_assert_uint_eq(thirds[0].share, 1366); /* the one that is left goes to the first */
+    ck_assert_uint_eq(thirds[1].share, 1365);
+    ck_assert_uint_eq(thirds[2].share, 1365);
+    plan_mix_settle(&two);
+    ck_assert_uint_eq(two.blocks_max, UINT64_C(3000000003)); /* not 3000000000: a sum is rounded down */
+}
+END_TEST
+
 START_TEST(an_epoch_of_four_billion_blocks_is_refused)
 {
     const uint32_t counts[] = {1, 1};
@@ -128,4 +146,5 @@ START_TEST(an_epoch_of_four_billion_blocks_is_refused)
 END_TEST
 
 CHECK_MAIN("plan_mix", no_epoch_exceeds_what_is_reserved_for, every_source_has_a_share,
+           shares_and_lengths_are_those_of_the_document,
            an_epoch_of_four_billion_blocks_is_refused)

@@ -230,7 +230,50 @@ START_TEST(a_long_sequence_gets_a_block_of_its_own)
 }
 END_TEST
 
+/* Blocks are numbered through, and each is found in its own dataset. */
+START_TEST(joined_datasets_are_one)
+{
+    char paths[2][32] = {"/tmp/seqfeed-test-XXXXXX", "/tmp/seqfeed-test-XXXXXX"};
+    Catalog *parts[2], *joined = NULL;
+    BlockDecoder *decoder = NULL;
+    uint64_t sequences = 0;
+    uint32_t own;
+
+    for (int p = 0; p < 2; p++) {
+        ck_assert_ptr_nonnull(mkdtemp(paths[p]));
+        dataset_make(paths[p], &(DatasetMake){.sequences = p ? 500 : 2000,
+                                              .block_target = SHARD_BLOCK_TARGET_MIN,
+                                              .shard_bytes = 20000});
+        ck_assert_int_eq(catalog_open(paths[p], &parts[p], NULL), 0);
+    }
+    ck_assert_int_eq(block_decoder_new(&decoder), 0);
+    ck_assert_int_eq(catalog_join(parts, 2, &joined, NULL), 0);
+    ck_assert_uint_eq(joined->sequences, 2500);
+    ck_assert_uint_eq(joined->tokens, parts[0]->tokens + parts[1]->tokens);
+    ck_assert_uint_eq(joined->block_count, parts[0]->block_count + parts[1]->block_count);
+    ck_assert_uint_eq(joined->shard_count, parts[0]->shard_count + parts[1]->shard_count);
+    ck_assert_uint_eq(joined->column_count, 2);
+    ck_assert_int_eq(catalog_column_differs(joined, 0), -1);
+    ck_assert_int_eq(catalog_column_differs(joined, 1), -1);
+    for (uint32_t b = 0; b < joined->block_count; b++) {
+        bool second = b >= parts[0]->block_count;
+
+        if (b == parts[0]->block_count)
+            sequences = 0; /* the second dataset begins with its own sequence 0 */
+        ck_assert_ptr_eq(catalog_part(joined, b, &own), parts[second]);
+        ck_assert_uint_eq(own, second ? b - parts[0]->block_count : b);
+        check_block(joined, decoder, b, sequences);
+        sequences += joined->block_sequences[b];
+    }
+    ck_assert_uint_eq(sequences, 500);
+    block_decoder_free(decoder);
+    catalog_free(joined);
+    dataset_remove(paths[0]);
+    dataset_remove(paths[1]);
+}
+END_TEST
+
 CHECK_MAIN("dataset", what_was_added_is_read_back_in_order, the_number_of_threads_changes_no_byte,
            several_shards_are_one_dataset, a_writer_that_is_dropped_leaves_nothing,
            a_dataset_without_sequences_is_refused, a_directory_that_is_not_empty_is_left_alone,
-           a_long_sequence_gets_a_block_of_its_own)
+           a_long_sequence_gets_a_block_of_its_own, joined_datasets_are_one)
