@@ -30,9 +30,10 @@ ROOT = HERE.parents[1]
 LIMIT_S = 240     # of one run
 SAMPLE_S = 0.1    # of memory
 # Task -> trainers, world, and what the job says beside.
-TASKS = {"check": (1, 1, {"check": True, "epochs": 1}), "W0": (1, 1, {"touch": False}), "W1": (1, 1, {}),
-         "W2": (2, 1, {}), "W3": (2, 2, {}), "W4": (1, 1, {"bucket": True}),
-         "W5": (1, 1, {"step_ms": 5}), "share": (4, 1, {})}
+# In the order in which they are run.
+TASKS = {"check": (1, 1, {"check": True, "epochs": 1}), "W1": (1, 1, {}), "W0": (1, 1, {"touch": False}),
+         "W5": (1, 1, {"step_ms": 5}), "share": (4, 1, {}), "W2": (2, 1, {}), "W3": (2, 2, {}),
+         "W4": (1, 1, {"bucket": True})}
 
 
 class Failed(Exception):
@@ -120,6 +121,7 @@ class Comparison:
     steps: int
     facts: dict
     expected: dict
+    until: float = float("inf")  # of time.monotonic()
     runs: list = dataclasses.field(default_factory=list)
     speed: dict = dataclasses.field(default_factory=dict)  # tokens/s of a loader, as far as known
 
@@ -216,6 +218,8 @@ class Comparison:
 
     def try_run(self, name, task):
         try:
+            if time.monotonic() > self.until:
+                raise Failed("not run, the time was over")
             run = self.run(name, task)
         except Failed as failure:
             run = {"loader": name, "task": task, "failed": str(failure)}
@@ -309,6 +313,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.5, help="of a run, at least one epoch")
     parser.add_argument("--steps", type=int, default=400, help="batches of W5")
+    parser.add_argument("--minutes", type=float, default=60, help="after which no run is begun")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--markdown", type=pathlib.Path)
     parser.add_argument("--plot", type=pathlib.Path)
@@ -325,7 +330,7 @@ def main():
     data = arguments.data.resolve()
     data.mkdir(parents=True, exist_ok=True)
     comparison = Comparison(python, data, consumer, arguments.seconds, arguments.steps, facts,
-                            prepare(python, data, arguments.tokens, facts))
+                            prepare(python, data, arguments.tokens, facts), begun + 60 * arguments.minutes)
     for task in tasks:
         comparison.rounds(task, arguments.rounds if task in ("W0", "W1") else 1)
     found = {"machine": before, "minutes": (time.monotonic() - begun) / 60, "facts": facts,

@@ -277,7 +277,8 @@ def page(found, settings):
     load = found.machine["load"]
     busy = "The machine was busy with other work: take orders and CPU times from this run, no speeds.\n"
     return PAGE.format(
-        **found.machine, **TITLES, busy=busy if load > 0.5 * found.machine["cpus"] else "", minutes=found.minutes, python=found.facts["python"], versions=versions,
+        **found.machine, **TITLES, busy=busy if load > 0.5 * found.machine["cpus"] else "",
+        minutes=found.minutes, python=found.facts["python"], versions=versions,
         tokens=found.corpus["tokens"], sequences=found.corpus["sequences"], **settings,
         goals=goal_table(found), one=one_trainer(found), hand_over=several(found, "W0"),
         buckets=several(found, "W4"), two=several(found, "W2"), ranks=several(found, "W3"),
@@ -306,7 +307,8 @@ def draw(found):
                      f'<text x="{x:.1f}" y="{height - 7}" text-anchor="middle">{10 ** power / 1e6:g} M</text>')
     for number, (task, colour) in enumerate(COLOURS.items()):
         x = LEFT + 60 * number
-        parts.append(f'<circle cx="{x}" cy="14" r="4.5" fill="{colour}"/><text x="{x + 9}" y="18">{task}</text>')
+        parts.append(f'<circle cx="{x}" cy="14" r="4.5" fill="{colour}"/>'
+                     f'<text x="{x + 9}" y="18">{task}</text>')
     parts.append(f'<text x="{LEFT + WIDTH}" y="18" text-anchor="end">real tokens per second</text>')
     for number, name in enumerate(names):
         y = ROW * number + 42
