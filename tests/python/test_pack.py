@@ -158,3 +158,24 @@ def test_a_private_daemon_ends_with_its_process(corpus, tmp_path):
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     socket = pathlib.Path(ran.stdout.strip())
     harness.wait_until(lambda: not socket.exists(), "the daemon is still there")
+
+
+def test_a_hugging_face_dataset(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="no datasets here (Hugging Face)")
+    rows = harness.random_rows(100, seed=4)
+    features = datasets.Features({
+        "input_ids": datasets.Sequence(datasets.Value("int32")),
+        "label": datasets.ClassLabel(names=[f"class {number}" for number in range(10)]),
+        "text": datasets.Value("string")})
+    whole = datasets.Dataset.from_dict({"input_ids": [row["tokens"] for row in rows],
+                                        "label": [row["label"] for row in rows],
+                                        "text": ["left out"] * 100}, features=features)
+    stream = whole.to_iterable_dataset()
+    for number, data in enumerate((whole, whole.select(range(50)), stream)):
+        seqfeed.pack(data, tmp_path / str(number), columns={"input_ids": "tokens", "label": "label"})
+        packed = seqfeed.Dataset(tmp_path / str(number))
+        assert [list(each["tokens"]) for each in packed] == [row["tokens"] for row in rows[:len(packed)]]
+        assert [each["label"] for each in packed] == [row["label"] for row in rows[:len(packed)]]
+        assert len(packed) == (100, 50, 100)[number]
+        assert packed.labels == [f"class {number}" for number in range(10)]
+    assert [column.name for column in packed.columns] == ["tokens", "label"]
