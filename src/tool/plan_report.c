@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ enum {
     LENGTHS_COUNTED = 1 << 22   /* no histogram of longer sequences */
 };
 #define NEIGHBOURS_MAX 0.05   /* from one block: more is not mixed */
+#define SHARE_OFF 0.05        /* of a source's weight */
 #define AMPLIFICATION_MAX 1.5 /* more deserves a word */
 
 static void free_numbers(uint64_t **numbers) {
@@ -177,11 +179,25 @@ static void warn(PlanReport *report, const char *format, ...) {
     va_end(arguments);
 }
 
+/* A share is at least one block of a period and rounded to whole ones. */
+static void warn_of_shares(PlanReport *report) {
+    for (uint32_t s = 0; s < report->feed->mix.source_count; s++) {
+        double kept, wanted = plan_sources_wanted(report, s, &kept);
+
+        if (fabs(kept - wanted) > SHARE_OFF * wanted)
+            warn(report,
+                 "dataset %s gets %.3f %% in the long run, its weight asks for %.3f %%: shares are "
+                 "kept to one block of %d",
+                 report->feed->source_names[s], 100 * kept, 100 * wanted, PLAN_MIX_PERIOD);
+    }
+}
+
 static void add_warnings(PlanReport *report) {
     const Feed *feed = report->feed;
     const PlanSums *sums = &report->sums;
     double amplification = plan_report_amplification(report);
 
+    warn_of_shares(report);
     if (feed->plan.policy != PLAN_POLICY_FIXED && sums->windows > feed->plan.strands &&
         sums->units < BATCHES_OF_A_WINDOW * sums->windows)
         warn(report,

@@ -52,6 +52,8 @@ double plan_report_count_rate(const PlanReport *report); /* sequences a second *
 
 /* plan_sources.c: the part about several datasets. -1: no memory. */
 MUST_CHECK int plan_sources_take(PlanReport *report, const PlanEpoch *plan);
+/* The share that a dataset's weight asks for, of sequences or tokens, and what it gets. */
+double plan_sources_wanted(const PlanReport *report, uint32_t source, double *ret_kept);
 void plan_sources_print(const PlanReport *report);
 void plan_sources_add(Text *text, const PlanReport *report);
 

@@ -26,6 +26,22 @@ static double weight_of(const PlanReport *report, uint32_t source) {
     return (double)report->feed->mix.sources[source].weight / SETTINGS_WEIGHT_ONE;
 }
 
+double plan_sources_wanted(const PlanReport *report, uint32_t source, double *ret_kept) {
+    const PlanMix *mix = &report->feed->mix;
+    double weights = 0, held = 0, own = 0;
+
+    for (uint32_t s = 0; s < mix->source_count; s++) {
+        const PlanSource *of = &mix->sources[s];
+        double here = (double)of->share * (double)of->total / of->block_count;
+
+        weights += (double)of->weight;
+        held += here;
+        own = s == source ? here : own;
+    }
+    *ret_kept = own / held;
+    return (double)mix->sources[source].weight / weights;
+}
+
 /* In epochs of its own. */
 static double epochs_of(const PlanReport *report, uint32_t source) {
     return (double)report->sources[source].blocks /

@@ -202,8 +202,19 @@ def test_the_shares_of_a_plan(tmp_path, datasets):
         assert source["tokens"] == sum(sum(known.lengths[block]) for block in blocks)
         assert source["epochs"] == pytest.approx(len(blocks) / known.spec.mix.blocks[number], abs=1e-6)
     assert plan["sequences"] == sum(source["sequences"] for source in plan["sources"])
+    assert not [warning for warning in plan["warnings"] if "weight" in warning]
     table = harness.tool("plan", config).stdout
     assert re.search(r"web +3 .*\n +tiny +1 ", table), table
+
+
+def test_a_weight_too_small_to_be_kept_is_said(tmp_path, datasets):
+    chosen = {"web": (datasets["web"], "1"), "code": (datasets["code"], "0.0001")}
+    config = configure(tmp_path, chosen, ("sequences", 300))
+    plan = json.loads(harness.tool("plan", config, "--json").stdout)["feeds"]["train"]
+    assert [source["share"] for source in plan["sources"]] == pytest.approx([4095 / 4096, 1 / 4096],
+                                                                            abs=1e-6)
+    assert re.search(r"dataset code gets 0\.0\d+ % in the long run, its weight asks for 0.010 %: ",
+                     " ".join(plan["warnings"])), plan["warnings"]
 
 
 # --- refusals ------------------------------------------------------------------------------------
