@@ -221,9 +221,10 @@ static void decode_block(Loop *loop, uint32_t number, uint8_t *raw) {
     tokens = raw + sections[1].offset;
     labels = raw + sections[2].offset;
     for (uint32_t s = 0; s < sequences; tokens += (size_t)lengths[s] * token_bytes, s++) {
-        Sequence *row = &loop->rows[loop->row_count++];
-        *row = (Sequence){tokens, lengths[s], 0};
-        memcpy(&row->label, labels + (size_t)s * label_bytes, label_bytes);
+        loop->rows[loop->row_count++] = (Sequence){
+            tokens, lengths[s],
+            label_bytes == 8 ? ((const int64_t *)(const void *)labels)[s]
+                             : ((const uint32_t *)(const void *)labels)[s]};
     }
 }
 
@@ -325,7 +326,7 @@ static bool is_known(const Catalog *catalog) {
         return false;
     token_bytes = element_bytes(catalog->columns[0].type);
     label_bytes = element_bytes(catalog->columns[1].type);
-    return token_bytes <= 2;
+    return token_bytes <= 2 && (label_bytes == 4 || label_bytes == 8);
 }
 
 int main(int argc, char **argv) {
