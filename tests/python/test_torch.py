@@ -189,3 +189,35 @@ def test_a_rank_with_another_plan_is_named(start, corpus):
                     TWO_RANKS.replace("sys.argv[1 + rank]", "sys.argv[1 + rank], local_world_size=1"))
     assert [code for _, _, code in ran] == [3, 3], ran
     assert all("rank 1 has another plan: batch=fixed/16" in said for said, _, _ in ran)
+
+
+UNTOLD = """
+import sys, torch, seqfeed.torch
+from torch import distributed
+place, rank, socket = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+early = seqfeed.torch.Loader("train", socket=socket)
+distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
+try:
+    next(iter(early))
+except RuntimeError as error:
+    print(error)
+alone = seqfeed.torch.Loader("train", socket=socket, rank=0, world_size=1)
+print([batch.index for batch in alone])
+print([batch.index for batch in seqfeed.torch.Loader("train", socket=socket)])
+"""
+
+
+@pytest.mark.slow
+def test_ranks_that_only_torch_knows(start, corpus):
+    daemon = start(corpus[1], batch={"size": 16})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    running = [subprocess.Popen([sys.executable, "-c", UNTOLD, place, str(rank), str(daemon.socket)], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE) for rank in range(2)]
+    ran = [process.communicate(timeout=90) for process in running]
+    for rank, (said, errors) in enumerate(ran):
+        refused, alone, shared = said.splitlines() or [errors] * 3
+        assert "before torch.distributed was initialised" in refused
+        assert alone == str(list(range(13))) and shared == str(list(range(rank, 14, 2)))
+    daemon.wait_log("2 of 2 ranks, 1 member each")  # one stream for both: decoded once
