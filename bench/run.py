@@ -279,7 +279,8 @@ def main():
     alone = {"masks": "bench/masks", "gpu": "bench/gpu_masks"}
     if len(arguments.parts) == 1 and arguments.parts[0] in alone:
         program = alone[arguments.parts[0]]
-        subprocess.run(["ninja", "-C", arguments.build, program], check=True, stdout=sys.stderr)
+        if subprocess.run(["ninja", "-C", arguments.build, program], check=False, stdout=sys.stderr).returncode:
+            sys.exit(f"{program} does not build" + (", or meson found no CUDA (docs/gpu.md)" if "gpu" in program else ""))
         return subprocess.run([pathlib.Path(arguments.build) / program], check=False).returncode
     for part in arguments.parts:
         if part not in PARTS:
