@@ -27,7 +27,12 @@
 
 enum { NAME_BYTES = 256, WAIT_PATIENCE = 3 };
 
-typedef enum AcceleratorState { STATE_OPENING, STATE_OPEN, STATE_LOST, STATE_GONE } AcceleratorState;
+typedef enum AcceleratorState {
+    STATE_OPENING,
+    STATE_OPEN,
+    STATE_LOST,
+    STATE_GONE
+} AcceleratorState;
 
 struct Accelerator {
     AcceleratorOptions options;
@@ -40,14 +45,14 @@ struct Accelerator {
     _Atomic uint64_t kept_bytes;
     _Atomic bool abandoning;
     Task abandon;
-    pthread_mutex_t lock; /* of all below */
+    pthread_mutex_t lock;  /* of all below */
     int64_t call_since_ns; /* 0: not in the device */
     bool closing, hung;
     bool stuck; /* closed, but the driver did not let go */
     Flight *first_flight, *last_flight;
     LaneSet *to_make, *to_free, *graves;
     LaneSet *current; /* being made or freed */
-    Error error; /* written once, before state LOST or GONE */
+    Error error;      /* written once, before state LOST or GONE */
     bool has_error;
 };
 
@@ -86,7 +91,7 @@ static void tell(Accelerator *accelerator, const char *what, const Error *error)
         return;
     snprintf(sentence, sizeof sentence, "%.200s is %.700s; the processors write the batches now",
              accelerator->name, accelerator->error.text);
-    accelerator->options.gone(accelerator->options.argument, sentence);
+    accelerator->options.tell(accelerator->options.argument, sentence);
 }
 
 static void lose(Accelerator *accelerator, const Error *error) {
@@ -172,8 +177,8 @@ static Flight *flight_after(Accelerator *accelerator, const Flight *flight) {
     return found;
 }
 
-/* Ask the lane, or wait for it. 0: the flight has landed; MASK_E_BUSY; negative: the device is lost,
- * or the flight has been taken away. */
+/* Ask the lane, or wait for it. 0: the flight has landed; MASK_E_BUSY; negative: the device is
+ * lost, or the flight has been taken away. */
 static int ask_flight(Accelerator *accelerator, Flight *flight, bool wait) {
     const MaskBackend *backend = accelerator->backend;
     Error error = {0};
@@ -261,6 +266,16 @@ static LaneSet *take_set(Accelerator *accelerator) {
     return set;
 }
 
+static void tell_refused(Accelerator *accelerator, const LaneSet *set) {
+    char sentence[sizeof set->error.text];
+
+    if (atomic_load(&accelerator->state) != STATE_OPEN)
+        return; /* that it is lost has been told */
+    snprintf(sentence, sizeof sentence, "a stream stays with the processors: %.700s",
+             set->error.text);
+    accelerator->options.tell(accelerator->options.argument, sentence);
+}
+
 /* Made or freed, unless it was taken away meanwhile. */
 static void put_set(Accelerator *accelerator, LaneSet *set) {
     LaneStage stage;
@@ -272,6 +287,8 @@ static void put_set(Accelerator *accelerator, LaneSet *set) {
         atomic_store(&set->stage, LANES_FREEING);
         lane_set_push(&accelerator->to_free, set);
     } else if (stage == LANES_MAKING) {
+        if (set->made < set->count)
+            tell_refused(accelerator, set);
         atomic_store(&set->stage, set->made == set->count ? LANES_READY : LANES_REFUSED);
     } else if (stage == LANES_FREEING) {
         atomic_store(&set->stage, LANES_FREED);

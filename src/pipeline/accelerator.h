@@ -5,8 +5,8 @@
  * the device is not closed under them.
  *
  * A call into the device that does not come back makes the accelerator *hung*: who waits for it is
- * answered, and memory that the device may still write to is kept until it does come back, or for ever
- * when the driver does not let go of it. */
+ * answered, and memory that the device may still write to is kept until it does come back, or for
+ * ever when the driver does not let go of it. */
 #pragma once
 
 #include <stdbool.h>
@@ -38,8 +38,9 @@ typedef struct AcceleratorOptions {
     const char *device; /* for the backend; NULL: the first */
     const char *name;   /* for people, and what tells devices apart */
     MemoryBudget *budget;
-    /* Called once at most, by any thread: it is lost, or could not be opened. */
-    void (*gone)(void *argument, const char *sentence);
+    /* A line for the log, from any thread: the device is lost, or could not be opened (once), or a
+     * stream gets no lanes. */
+    void (*tell)(void *argument, const char *sentence);
     /* Push the task to some worker. */
     void (*push)(void *argument, Task *task);
     void *argument;

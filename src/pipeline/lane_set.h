@@ -34,7 +34,7 @@ struct LaneSet {
     struct LaneMemory {
         void *memory;
         uint64_t bytes;
-    } *memories; /* malloc'ed */
+    } * memories; /* malloc'ed */
     uint32_t memory_count;
     uint64_t kept_bytes;
     /* Private to the accelerator. */
@@ -53,5 +53,5 @@ void lane_set_free_lanes(LaneSet *set, const MaskBackend *backend);
 
 /* Lists of sets, first in, first out. */
 void lane_set_push(LaneSet **list, LaneSet *set);
-LaneSet *lane_set_pop(LaneSet **list); /* NULL: empty */
+LaneSet *lane_set_pop(LaneSet **list);                    /* NULL: empty */
 bool lane_set_remove(LaneSet **list, const LaneSet *set); /* false: it is not there */

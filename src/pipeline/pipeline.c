@@ -238,7 +238,7 @@ bool pipeline_next_event(Pipeline *pipeline, PipelineEvent *ret_event) {
 
 /* ---- devices ---- */
 
-static void device_gone(void *argument, const char *sentence) {
+static void device_tell(void *argument, const char *sentence) {
     PipelineEvent event = {.kind = PIPELINE_EVENT_DEVICE};
 
     snprintf(event.text, sizeof event.text, "%.500s", sentence);
@@ -258,7 +258,7 @@ static Accelerator *make_accelerator(Pipeline *pipeline, const Feed *feed) {
         .device = feed->device[0] ? feed->device : NULL,
         .name = feed->backend_reason,
         .budget = &pipeline->budget,
-        .gone = device_gone,
+        .tell = device_tell,
         .push = device_push,
         .argument = pipeline,
         .open_lock = &pipeline->device_open_lock,

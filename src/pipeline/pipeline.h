@@ -92,7 +92,7 @@ typedef enum PipelineEventKind {
     PIPELINE_EVENT_VIOLATION, /* member `member` of `ring` wrote what it must not and takes no part
                                  any more: disconnect it, and say stream_leave() as for any other */
     PIPELINE_EVENT_CLOSED,    /* last member left; nothing is in flight any more */
-    PIPELINE_EVENT_DEVICE     /* no stream's: a device cannot be used any more, `text` says why */
+    PIPELINE_EVENT_DEVICE     /* no stream's: why a device is not used (any more), in `text` */
 } PipelineEventKind;
 
 typedef struct PipelineEvent {

@@ -11,8 +11,8 @@
  * wait for a window that waits for the batch; it goes to the CPU, which needs one at a time.
  *
  * Which bytes of a slot are zero is the CPU's knowledge: after a device all of it may be other than
- * zero. What is kept of a batch of the same shape is there whoever wrote it, but not after an error,
- * when anything may have landed in the slot. */
+ * zero. What is kept of a batch of the same shape is there whoever wrote it, but not after an
+ * error, when anything may have landed in the slot. */
 #include "pipeline/stream_device.h"
 
 #include <errno.h>

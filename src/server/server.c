@@ -188,7 +188,7 @@ static void events_ready(EventSource *source, uint32_t events) {
     (void)events;
     while (pipeline_next_event(server->pipeline, &event)) {
         if (event.kind == PIPELINE_EVENT_DEVICE)
-            log_warning("%s", event.text);
+            server_log_client(server, LOG_LEVEL_WARNING, "%s", event.text);
         else
             audience_handle_event(server, &event);
     }

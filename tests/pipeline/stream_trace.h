@@ -20,7 +20,8 @@ static inline uint64_t digest(uint64_t sum, const void *bytes, size_t size) {
 }
 
 /* All that a trainer may look at. */
-static inline uint64_t digest_batch(const Bench *bench, uint32_t ring, const SeqfeedDescriptor *batch) {
+static inline uint64_t digest_batch(const Bench *bench, uint32_t ring,
+                                    const SeqfeedDescriptor *batch) {
     uint64_t sum = digest(1, batch, offsetof(SeqfeedDescriptor, tensors));
 
     sum = digest(sum, batch->tensors, batch->tensor_count * sizeof *batch->tensors);

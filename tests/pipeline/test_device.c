@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Streams on a device that is late, disorderly, fails and hangs. Whatever it does, trainers must see
- * the batches of a stream on the CPU, byte for byte, each once. */
+/* Streams on a device that is late, disorderly, fails and hangs. Whatever it does, trainers must
+ * see the batches of a stream on the CPU, byte for byte, each once. */
 #include <errno.h>
 
 #include "base/clock.h"
@@ -64,7 +64,9 @@ static void run(const BenchOptions *options, const FakeScript *script, uint32_t 
     counts = fake_device_counts();
     ck_assert_uint_eq(counts.lanes_made, counts.lanes_freed);
     ck_assert_uint_le(counts.closes, counts.opens);
-    ck_assert_uint_eq(bench.device_events, counts.was_lost || (counts.failed && counts.calls == 1));
+    ck_assert_uint_le(bench.device_events, counts.failed);
+    if (counts.was_lost || (counts.failed && !options->threads))
+        ck_assert_uint_eq(bench.device_events, 1);
 }
 
 START_TEST(batches_are_the_cpus)
@@ -147,8 +149,8 @@ START_TEST(streams_begin_on_the_cpu)
 }
 END_TEST
 
-/* Every call that can fail fails once; after an error bytes land where they should not, until close()
- * is over. */
+/* Every call that can fail fails once; after an error bytes land where they should not, until
+ * close() is over. */
 START_TEST(any_call_may_fail)
 {
     BenchOptions options = usual(dense);
@@ -175,8 +177,8 @@ START_TEST(any_call_may_fail_among_threads)
     options.threads = true;
     trace_cpu(&options, 60);
     for (uint32_t n = 1; n <= 100; n += 1 + n / 2)
-        run(&options,
-            &(FakeScript){.threads = true, .slowness = 4, .seed = n, .fail_at = n}, 30, 0);
+        run(&options, &(FakeScript){.threads = true, .slowness = 4, .seed = n, .fail_at = n}, 30,
+            0);
 }
 END_TEST
 
@@ -357,9 +359,7 @@ START_TEST(a_device_that_hangs_is_left_behind)
 END_TEST
 
 START_TEST(memory_that_a_driver_does_not_let_go_of_is_kept)
-{
-    hang(&(FakeScript){.threads = true, .slowness = 10, .fail_at = 30, .close_fails = true}, true);
-}
+{ hang(&(FakeScript){.threads = true, .slowness = 10, .fail_at = 30, .close_fails = true}, true); }
 END_TEST
 
 CHECK_MAIN("device", batches_are_the_cpus, batches_of_many_windows_stay_with_the_cpu,

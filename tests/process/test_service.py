@@ -64,6 +64,17 @@ def test_the_service_is_exposed_to_no_more_than_0_6(units):
     assert ran.returncode == 0, ran.stdout[-400:]
 
 
+def test_the_drop_in_for_a_gpu_is_accepted_and_opens_little(installed, units):
+    """As systemd merges it: later lines win. The units are looked at with the drop-in's lines behind theirs."""
+    lines = find(installed, "gpu.conf").read_text().split("[Service]\n")[1]
+    service = units / "seqfeedd.service"
+    service.write_text(service.read_text().replace("\n[Install]", f"\n{lines}\n[Install]"))
+    ran = analyze("verify", "--man=no", service, units / "seqfeedd.socket")
+    assert ran.returncode == 0 and ran.stderr == "", ran.stderr
+    ran = analyze("security", "--offline=yes", "--threshold=8", service)
+    assert ran.returncode == 0, ran.stdout[-400:]
+
+
 def test_trainers_keep_their_own_users(units):
     """PrivateUsers= would show every trainer as nobody, and allow lists would mean nothing."""
     assert re.search(r"^PrivateUsers=no$", (units / "seqfeedd.service").read_text(), re.MULTILINE)

@@ -151,7 +151,7 @@ static PipelineEvent *push(Stream *stream, PipelineEventKind kind) {
     PipelineEvent *event = &running->events[running->tail++ % EVENTS_MAX];
     uint64_t one = 1;
 
-    *event = (PipelineEvent){.kind = kind, .stream = stream, .owner = stream->owner};
+    *event = (PipelineEvent){.kind = kind, .stream = stream, .owner = stream ? stream->owner : NULL};
     assert(write(running->event_fd, &one, sizeof one) == sizeof one);
     return event;
 }
@@ -264,6 +264,12 @@ void fake_failed(Stream *stream, int code, const char *text) {
     PipelineEvent *event = push(stream, PIPELINE_EVENT_FAILED);
 
     event->code = code;
+    snprintf(event->text, sizeof event->text, "%s", text);
+}
+
+void fake_device_gone(const char *text) {
+    PipelineEvent *event = push(NULL, PIPELINE_EVENT_DEVICE);
+
     snprintf(event->text, sizeof event->text, "%s", text);
 }
 

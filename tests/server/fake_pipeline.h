@@ -44,6 +44,7 @@ Feed *fake_feed(const char *name, uint32_t slots);
 
 void fake_ready(Stream *stream);
 void fake_failed(Stream *stream, int code, const char *text);
+void fake_device_gone(const char *text);
 void fake_closed(Stream *stream);
 /* The end of a stream that was freed long ago, when another one stands at its address. */
 void fake_closed_late(const Stream *stream, Stream *at);

@@ -326,6 +326,28 @@ START_TEST(status_is_json_and_warns_of_ranks_that_decode_everything_each)
 }
 END_TEST
 
+/* A feed that a device serves, and what the pipeline says of devices, which is about no stream. */
+START_TEST(status_tells_who_writes_the_batches)
+{
+    json_t *status, *masks;
+    char *text;
+
+    scripted_start();
+    scripted_feed->wants_device = scripted_feed->on_device = true;
+    strcpy(scripted_feed->backend_reason, "Test GPU, device 0");
+    fake_device_gone("Test GPU is lost");
+    text = client_request(SEQFEED_REQUEST_STATUS);
+    status = json_loads(text, 0, NULL);
+    ck_assert_msg(status != NULL, "%s", text);
+    masks = json_object_get(status, "masks");
+    ck_assert_str_eq(json_string_value(json_object_get(masks, "backend")), "cuda");
+    ck_assert_str_eq(json_string_value(json_object_get(masks, "reason")), "Test GPU, device 0");
+    json_decref(status);
+    free(text);
+    scripted_stop();
+}
+END_TEST
+
 START_TEST(a_request_that_is_not_known_is_refused)
 {
     const SeqfeedRequest request = {
@@ -384,5 +406,6 @@ CHECK_MAIN(
     cursors_apart_refuse_all_and_close_ones_start_at_the_oldest, what_is_no_cursor_is_refused,
     draining_refuses_the_waiting_and_ends_with_the_last_stream, a_drain_without_streams_is_the_end,
     status_is_json_and_warns_of_ranks_that_decode_everything_each,
+    status_tells_who_writes_the_batches,
     a_request_that_is_not_known_is_refused, seats_that_a_user_can_never_have_are_refused_at_once,
     a_feed_that_is_not_there_is_named_with_those_that_are)
