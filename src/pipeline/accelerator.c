@@ -181,11 +181,12 @@ static Flight *flight_after(Accelerator *accelerator, const Flight *flight) {
  * lost, or the flight has been taken away. */
 static int ask_flight(Accelerator *accelerator, Flight *flight, bool wait) {
     const MaskBackend *backend = accelerator->backend;
+    MaskLane *lane = flight->lane; /* once in the device the flight may be taken away */
     Error error = {0};
     int r;
 
     call_begin(accelerator, false);
-    r = wait ? backend->lane_wait(flight->lane, &error) : backend->lane_poll(flight->lane, &error);
+    r = wait ? backend->lane_wait(lane, &error) : backend->lane_poll(lane, &error);
     if (!call_end(accelerator))
         return -ETIMEDOUT;
     if (r < 0)
