@@ -265,7 +265,8 @@ Numpy's are compared with numpy views, torch's with `seqfeed.torch`.
   some. seqfeed repeats batches and flags them; flagged ones are not counted here.
 - After a sleep of 5 ms caches are cold: the same `next` takes several times what it takes in W0.
 - Trainers that share cost the daemon more although each batch is written once: they read it into the caches
-  of every CPU, from where the next one must be fetched back.
+  of every CPU, from where the next one must be fetched back. Who waits spins for a while before it sleeps,
+  which counts as *loader CPU*.
 - catid's dataloader, in C++, is not compared: it is in no package index.
 {missing}"""
 
