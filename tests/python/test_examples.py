@@ -42,7 +42,7 @@ def start_example(name, *options, **environment):
 def run_example(name, *options, code=0):
     """What its last line says."""
     process = start_example(name, *options)
-    said, errors = process.communicate(timeout=120)
+    said, errors = process.communicate(timeout=400)
     assert process.returncode == code, errors
     return json.loads(said.splitlines()[-1]) if code == 0 else None
 
@@ -78,7 +78,7 @@ def classify_on(ranks, daemon, *options, code=0):
     processes = [start_example("text_classifier.py", *LICENCES, "--socket", daemon.socket, *options,
                                **launcher, **({"RANK": rank} if ranks > 1 else {}))
                  for rank in range(ranks)]
-    said = [process.communicate(timeout=120) for process in processes]
+    said = [process.communicate(timeout=400) for process in processes]
     assert processes[0].returncode == code, said
     # A rank that is left alone fails at its next collective operation.
     assert all((process.returncode == 0) == (code == 0) for process in processes), said
@@ -154,7 +154,7 @@ def test_ten_lines_from_nothing_to_training(tmp_path, page):
         shutil.copy(path, tmp_path / f"{path.name}.txt")
     ran = subprocess.run([sys.executable, "-c", found[0] + "\nprint(float(loss))"], cwd=tmp_path,
                          env=harness.environment(OMP_NUM_THREADS=1), capture_output=True, text=True,
-                         timeout=120, check=False)
+                         timeout=400, check=False)
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) < 3.5  # nats a byte; knowing nothing is ln 256 = 5.5
     assert os.listdir(tmp_path / "corpus")

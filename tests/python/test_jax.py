@@ -67,7 +67,7 @@ def test_two_processes_make_global_arrays(start, corpus):
     running = [subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, place, str(number), str(daemon.socket)],
                                 text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 env=harness.environment(OMP_NUM_THREADS=1)) for number in range(2)]
-    ran = [process.communicate(timeout=120) for process in running]
+    ran = [process.communicate(timeout=400) for process in running]
     assert [process.returncode for process in running] == [0, 0], ran
     batches = [rows[at:at + 16] for at in range(0, 203, 16)]
     batches.append(batches[0])  # completes the last round, and says so

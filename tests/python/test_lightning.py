@@ -109,7 +109,7 @@ def test_two_ranks_are_told_by_torch(start, corpus, tmp_path):
     ran = subprocess.run(
         [sys.executable, str(program), str(daemon.socket), str(harness.ROOT / "tests" / "python"),
          str(harness.ROOT / "tests" / "process")],
-        capture_output=True, text=True, timeout=150, check=False,
+        capture_output=True, text=True, timeout=400, check=False,
         env=harness.environment(OMP_NUM_THREADS=1))
     assert ran.returncode == 0, ran.stderr
     said = sorted(json.loads(line) for line in ran.stdout.splitlines() if line.startswith("["))

@@ -136,7 +136,7 @@ def test_workers_of_a_data_loader_are_refused(start, corpus, tmp_path, method):
     daemon = start(corpus[1], batch={"size": 16})
     (tmp_path / "program.py").write_text(IN_WORKERS)
     ran = subprocess.run([sys.executable, str(tmp_path / "program.py"), str(daemon.socket), method],
-                         capture_output=True, text=True, timeout=90, check=False)
+                         capture_output=True, text=True, timeout=300, check=False)
     assert ran.stdout.startswith("13\n"), ran.stderr
     assert "iterate over the Loader itself" in ran.stdout, ran
 
@@ -170,7 +170,7 @@ def two_ranks(sockets, code=TWO_RANKS):
     running = [subprocess.Popen([sys.executable, "-c", code, *map(str, sockets)], text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 env={**environment, "RANK": str(rank)}) for rank in range(2)]
-    return [(*process.communicate(timeout=90), process.returncode) for process in running]
+    return [(*process.communicate(timeout=300), process.returncode) for process in running]
 
 
 @pytest.mark.slow
@@ -215,7 +215,7 @@ def test_ranks_that_only_torch_knows(start, corpus):
         place = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     running = [subprocess.Popen([sys.executable, "-c", UNTOLD, place, str(rank), str(daemon.socket)], text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE) for rank in range(2)]
-    ran = [process.communicate(timeout=90) for process in running]
+    ran = [process.communicate(timeout=300) for process in running]
     for rank, (said, errors) in enumerate(ran):
         refused, alone, shared = said.splitlines() or [errors] * 3
         assert "before torch.distributed was initialised" in refused
