@@ -222,13 +222,15 @@ int feed_count_pieces(Feed *feed, Error *error) {
 }
 
 int feed_check_strands(Feed *feed, const FeedSource *source, Error *error) {
+    SettingsPlace place = source->feed->strands_place;
     FeedEpoch *epoch;
     Error reason = {0};
     int r = feed_epoch_get(feed, feed->plan.seed, 0, &epoch, &reason);
 
+    if (place.line == 0 && place.column == 0)
+        place = source->feed->place;
     if (r == -ENODATA)
-        return feed_error(source, error, source->feed->strands_place, "order.strands", "%s",
-                          reason.text);
+        return feed_error(source, error, place, "order.strands", "%s", reason.text);
     if (r < 0)
         return error_set(error, r, "%s", reason.text);
     feed_epoch_unref(feed, epoch);

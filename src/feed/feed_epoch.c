@@ -75,19 +75,24 @@ static int finish_plan(const Feed *feed, const PlanSpec *spec, PlanEpoch *plan,
 static int explain_strand(const Feed *feed, const PlanEpoch *plan, uint32_t strand, Error *error) {
     const PlanStrand *of = &plan->strands[strand];
     uint64_t units = of->unit_sums[of->window_count];
+    bool is_drop = feed->plan.last == PLAN_LAST_DROP;
+    bool units_are_batches = plan_units_are_batches(&feed->plan);
 
-    if (plan_units_are_batches(&feed->plan))
+    if (units == 0 || units_are_batches)
         return error_set(error, -ENODATA,
                          "strand %u of %u has no batch in epoch %" PRIu64
-                         ": its %u blocks hold nothing that a batch could be made of; lower "
-                         "order.strands",
-                         strand, plan->strand_count, plan->epoch, of->block_count);
-    return error_set(
-        error, -ENODATA,
-        "strand %u of %u has no batch in epoch %" PRIu64 ": its %u blocks give %" PRIu64
-        " rows, a batch has %u; lower order.strands or batch.size%s",
-        strand, plan->strand_count, plan->epoch, of->block_count, units, feed->plan.size,
-        feed->plan.last == PLAN_LAST_DROP ? ", or set batch.last to keep" : "");
+                         ": its %u blocks hold nothing that a batch could be made of; %s",
+                         strand, plan->strand_count, plan->epoch, of->block_count,
+                         plan->strand_count > 1 ? "lower order.strands"
+                         : is_drop && units_are_batches
+                             ? "set batch.last to keep"
+                             : "see what length.empty and length.overflow drop");
+    return error_set(error, -ENODATA,
+                     "strand %u of %u has no batch in epoch %" PRIu64
+                     ": its %u blocks give %" PRIu64 " rows, a batch has %u; lower %sbatch.size%s",
+                     strand, plan->strand_count, plan->epoch, of->block_count, units,
+                     feed->plan.size, plan->strand_count > 1 ? "order.strands or " : "",
+                     is_drop ? ", or set batch.last to keep" : "");
 }
 
 static int count_epoch(const Feed *feed, uint64_t seed, uint64_t number, FeedEpoch **ret_epoch,

@@ -224,17 +224,19 @@ static int bound_length(Feed *feed, const FeedSource *source, Error *error) {
     return 0;
 }
 
-/* The most rows of a batch: with tokens as many as its shortest rows allow. */
+/* The most rows of a batch: with tokens as many as its shortest rows allow, which truncation may
+ * have made shorter than any sequence is. */
 static void bound_rows(Feed *feed) {
     const PlanSpec *plan = &feed->plan;
     bool is_split = plan->overflow == PLAN_OVERFLOW_SPLIT &&
                     feed->catalog->length_max > plan->length_max;
+    uint32_t shortest;
 
     feed->tensors.rows_max = plan->size;
     if (plan->policy != PLAN_POLICY_TOKENS)
         return;
-    feed->tensors.rows_max =
-        (uint32_t)(plan->tokens / plan_row_places(plan, is_split ? 1 : feed->catalog->length_min));
+    shortest = is_split ? 1 : MIN(feed->catalog->length_min, plan->length_max);
+    feed->tensors.rows_max = (uint32_t)(plan->tokens / plan_row_places(plan, shortest));
     feed->tensors.places_max = plan->tokens;
 }
 

@@ -182,6 +182,38 @@ START_TEST(a_missing_dataset_is_refused)
 }
 END_TEST
 
+START_TEST(truncation_makes_more_rows_fit_into_a_budget_of_tokens)
+{
+    const uint32_t lengths[] = {20, 20, 20, 20};
+    Fixture fixture;
+    Feed *feed;
+
+    fixture_init(&fixture);
+    fixture_pack(&fixture, ARRAY_COUNT(lengths), lengths, 20);
+    feed = fixture_feed(&fixture, "batch: {policy: tokens, tokens: 40}\n"
+                                  "length: {max: 2, overflow: truncate_right}\n");
+    ck_assert_uint_eq(feed->tensors.rows_max, 20);
+    feed_unref(feed);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+START_TEST(a_feed_that_drops_all_is_refused)
+{
+    const uint32_t lengths[] = {20, 20, 20, 20};
+    Fixture fixture;
+
+    fixture_init(&fixture);
+    fixture_pack(&fixture, ARRAY_COUNT(lengths), lengths, 20);
+    fixture_refused(
+        &fixture, "", "length: {max: 2, overflow: drop}\n",
+        "c.yaml:2:3: feeds.train.order.strands: strand 0 of 1 has no batch in epoch 0: "
+        "its 1 blocks hold nothing that a batch could be made of; see what length.empty "
+        "and length.overflow drop");
+    fixture_deinit(&fixture);
+}
+END_TEST
+
 START_TEST(a_strand_without_a_batch_is_refused)
 {
     Fixture fixture;
@@ -191,8 +223,7 @@ START_TEST(a_strand_without_a_batch_is_refused)
     fixture_refused(&fixture, "", "order: {strands: 9}\n", "feeds.train.order.strands: strand ");
     fixture_refused(&fixture, "", "batch: {size: 64, last: drop}\n",
                     "order.strands: strand 0 of 1 has no batch in epoch 0: its 1 blocks give 40 "
-                    "rows, a batch has 64; lower order.strands or batch.size, or set batch.last to "
-                    "keep");
+                    "rows, a batch has 64; lower batch.size, or set batch.last to keep");
     fixture_deinit(&fixture);
 }
 END_TEST
@@ -233,5 +264,6 @@ CHECK_MAIN("feed_open", the_defaults_are_those_of_the_dataset,
            the_seed_preset_has_tokens_mask_labels_lengths,
            a_mapping_chooses_columns_types_and_padding, wrong_tensors_are_refused_with_their_place,
            sequences_too_long_are_counted, lengths_are_padded_as_configured,
-           a_missing_dataset_is_refused, a_strand_without_a_batch_is_refused,
+           a_missing_dataset_is_refused, truncation_makes_more_rows_fit_into_a_budget_of_tokens,
+           a_strand_without_a_batch_is_refused, a_feed_that_drops_all_is_refused,
            a_feed_that_does_not_fit_is_refused_with_the_arithmetic, allow_lists_are_copied)
