@@ -251,7 +251,7 @@ int feed_check_memory(const Feed *feed, const FeedSource *source, Error *error) 
         error, settings->path, place, "memory",
         "feed %s needs %s with one ring (rings %s, windows %s, buffers %s), memory is %s: raise "
         "memory to at least %" PRIu64
-        "MiB, or lower batch.size, order.window, ring.slots or length.max",
+        "MiB, or lower threads, batch.size, order.window, ring.slots or length.max",
         feed->name, text_format_size(total, memory.total), text_format_size(rings, memory.rings),
         text_format_size(windows, memory.windows), text_format_size(buffers, memory.buffers),
         text_format_size(limit, settings->memory), divide_up(memory.total, UINT64_C(1) << 20));

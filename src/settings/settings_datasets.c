@@ -36,7 +36,8 @@ static bool parse_weight(const char *text, uint64_t *ret_weight) {
     if (point) {
         size_t digits = strlen(point + 1);
 
-        if (digits == 0 || digits > DIGITS_BEHIND || !text_parse_u64(point + 1, 0, UINT64_MAX, &behind))
+        if (digits == 0 || digits > DIGITS_BEHIND ||
+            !text_parse_u64(point + 1, 0, UINT64_MAX, &behind))
             return false;
         for (; digits < DIGITS_BEHIND; digits++)
             behind *= 10;
@@ -72,8 +73,9 @@ static int read_dataset(const SettingsReader *reader, const DocumentNode *node,
     dataset->place = node->key_place;
     dataset->weight = SETTINGS_WEIGHT_ONE;
     if (node->kind != DOCUMENT_MAPPING)
-        return settings_value_error(reader, node, "must be a mapping such as {path: %.40s, "
-                                                  "weight: 1}",
+        return settings_value_error(reader, node,
+                                    "must be a mapping such as {path: %.40s, "
+                                    "weight: 1}",
                                     node->kind == DOCUMENT_SCALAR && *node->text ? node->text
                                                                                  : "corpus");
     for (const DocumentNode *child = node->first; child && r == 0; child = child->next) {
@@ -105,8 +107,9 @@ int settings_datasets_read(const SettingsReader *reader, const DocumentNode *nod
     int r = 0;
 
     if (node->kind != DOCUMENT_MAPPING || node->child_count == 0)
-        return settings_value_error(reader, node, "must be a mapping of names to datasets, such as "
-                                                  "{web: {path: web, weight: 1}}");
+        return settings_value_error(reader, node,
+                                    "must be a mapping of names to datasets, such as "
+                                    "{web: {path: web, weight: 1}}");
     if (node->child_count > SETTINGS_DATASETS_MAX)
         return settings_value_error(reader, node, "has %" PRIu32 " datasets, allowed: at most %d",
                                     node->child_count, SETTINGS_DATASETS_MAX);
@@ -121,7 +124,8 @@ int settings_datasets_read(const SettingsReader *reader, const DocumentNode *nod
 
 int settings_until_read(const SettingsReader *reader, const DocumentNode *node,
                         SettingsFeed *feed) {
-    static const char allowed[] = "first, all, or a number of sequences or tokens";
+    static const char allowed[] =
+        "first, all, or a number of sequences or tokens from 1 to 2^62 - 1";
     const char *text = settings_value_text(reader, node, allowed);
 
     if (!text)
@@ -131,8 +135,7 @@ int settings_until_read(const SettingsReader *reader, const DocumentNode *node,
                                              : SETTINGS_UNTIL_COUNT;
     feed->until_count = 0;
     if (feed->until == SETTINGS_UNTIL_COUNT &&
-        (text[0] == '0' ||
-         !text_parse_u64(text, 1, (UINT64_C(1) << 62) - 1, &feed->until_count)))
+        (text[0] == '0' || !text_parse_u64(text, 1, (UINT64_C(1) << 62) - 1, &feed->until_count)))
         return settings_value_error(reader, node, "'%.60s' is not known, allowed: %s", text,
                                     allowed);
     return 0;

@@ -13,8 +13,8 @@
 #include "tool/plan_ideal.h"
 
 enum {
-    BATCHES_OF_A_WINDOW = 64,   /* fewer lose too much at the window's end */
-    LENGTHS_COUNTED = 1 << 22   /* no histogram of longer sequences */
+    BATCHES_OF_A_WINDOW = 64, /* fewer lose too much at the window's end */
+    LENGTHS_COUNTED = 1 << 22 /* no histogram of longer sequences */
 };
 #define NEIGHBOURS_MAX 0.05   /* from one block: more is not mixed */
 #define SHARE_OFF 0.05        /* of a source's weight */
@@ -46,22 +46,6 @@ bool plan_report_reads_lengths(const PlanReport *report) {
     const Feed *feed = report->feed;
 
     return feed->plan.policy != PLAN_POLICY_FIXED || (feed->plan.mix && feed->block_pieces);
-}
-
-/* How long a seek takes: an epoch that is not known yet is counted, and one window planned. */
-static int measure_seek(PlanReport *report, Error *error) {
-    Feed *feed = report->feed;
-    FeedEpoch *epoch = NULL;
-    int64_t begun = clock_now_ns();
-    int r = feed_epoch_get(feed, feed->plan.seed, 1, &epoch, error);
-
-    if (r < 0)
-        return r;
-    report->count_seconds = (double)(clock_now_ns() - begun) / 1e9;
-    report->seek_seconds = report->count_seconds +
-                           report->sums.seconds / (double)MAX(report->sums.windows, UINT64_C(1));
-    feed_epoch_unref(feed, epoch);
-    return 0;
 }
 
 /* Tokens in no batch, by who leaves them out. */
@@ -112,11 +96,10 @@ static int walk(PlanReport *report, const PlanEpoch *plan, Error *error) {
         plan_sources_take(report, plan) < 0 ||
         plan_reads_init(&report->reads, &feed->plan, plan, report->world, report->nodes) < 0)
         return error_set(error, -ENOMEM, "no memory to look at feed %s", feed->name);
-    r = plan_walk(feed, plan,
-                  &(PlanLooks){.spread = &report->spread,
-                               .reads = &report->reads,
-                               .lengths = lengths},
-                  &report->sums, error);
+    r = plan_walk(
+        feed, plan,
+        &(PlanLooks){.spread = &report->spread, .reads = &report->reads, .lengths = lengths},
+        &report->sums, error);
     if (r < 0)
         return r;
     if (report->sums.slots > 0)
@@ -179,6 +162,25 @@ static void warn(PlanReport *report, const char *format, ...) {
     va_end(arguments);
 }
 
+/* How long a seek takes: an epoch that is not known yet is counted, and one window planned. That
+ * epoch may be one that cannot be; then the stream will end before it. */
+static int measure_seek(PlanReport *report, Error *error) {
+    Feed *feed = report->feed;
+    FeedEpoch *epoch = NULL;
+    int64_t begun = clock_now_ns();
+    int r = feed_epoch_get(feed, feed->plan.seed, 1, &epoch, error);
+
+    if (r == -ENODATA)
+        warn(report, "a stream ends behind epoch 0: %s", error->text);
+    else if (r < 0)
+        return r;
+    report->count_seconds = (double)(clock_now_ns() - begun) / 1e9;
+    report->seek_seconds = report->count_seconds +
+                           report->sums.seconds / (double)MAX(report->sums.windows, UINT64_C(1));
+    feed_epoch_unref(feed, epoch);
+    return 0;
+}
+
 /* A share is at least one block of a period and rounded to whole ones. */
 static void warn_of_shares(PlanReport *report) {
     for (uint32_t s = 0; s < report->feed->mix.source_count; s++) {
@@ -201,7 +203,8 @@ static void add_warnings(PlanReport *report) {
     if (feed->plan.policy != PLAN_POLICY_FIXED && sums->windows > feed->plan.strands &&
         sums->units < BATCHES_OF_A_WINDOW * sums->windows)
         warn(report,
-             "a window gives about %" PRIu64 " %s, and each window ends with one that is not whole: "
+             "a window gives about %" PRIu64
+             " %s, and each window ends with one that is not whole: "
              "a larger order.window pads less",
              sums->units / sums->windows,
              feed->plan.policy == PLAN_POLICY_PACK ? "rows" : "batches");

@@ -22,6 +22,19 @@ int plan_sources_take(PlanReport *report, const PlanEpoch *plan) {
     return 0;
 }
 
+/* As the configuration would say it: no exponent, no zeros at the end. */
+static const char *weight_text(const PlanReport *report, uint32_t source, char ret_text[32]) {
+    uint64_t weight = report->feed->mix.sources[source].weight;
+    int length = snprintf(ret_text, 32, "%" PRIu64 ".%06" PRIu64, weight / SETTINGS_WEIGHT_ONE,
+                          weight % SETTINGS_WEIGHT_ONE);
+
+    while (ret_text[length - 1] == '0')
+        ret_text[--length] = '\0';
+    if (ret_text[length - 1] == '.')
+        ret_text[--length] = '\0';
+    return ret_text;
+}
+
 static double weight_of(const PlanReport *report, uint32_t source) {
     return (double)report->feed->mix.sources[source].weight / SETTINGS_WEIGHT_ONE;
 }
@@ -54,18 +67,19 @@ static double part(uint64_t some, uint64_t all) {
 
 void plan_sources_print(const PlanReport *report) {
     const Feed *feed = report->feed;
+    char weight[32];
 
     if (feed->mix.source_count == 0)
         return;
-    printf("\n  sources, %-22s %10s %22s %22s  %s\n", feed->mix_text, "weight", "sequences", "tokens",
-           "own epochs");
+    printf("\n  sources, %-22s %10s %22s %22s  %s\n", feed->mix_text, "weight", "sequences",
+           "tokens", "own epochs");
     for (uint32_t s = 0; s < feed->mix.source_count; s++) {
         const PlanSourceSpan *span = &report->sources[s];
 
-        printf("    %-29s %10.10g %12" PRIu64 " %7.2f %% %12" PRIu64 " %7.2f %%  %.3f",
-               feed->source_names[s],
-               weight_of(report, s), span->sequences, part(span->sequences, report->sequences),
-               span->tokens, part(span->tokens, report->tokens), epochs_of(report, s));
+        printf("    %-29s %10s %12" PRIu64 " %7.2f %% %12" PRIu64 " %7.2f %%  %.3f",
+               feed->source_names[s], weight_text(report, s, weight), span->sequences,
+               part(span->sequences, report->sequences), span->tokens,
+               part(span->tokens, report->tokens), epochs_of(report, s));
         if (span->sequences_again)
             printf(" (%" PRIu64 " sequences again)", span->sequences_again);
         printf("\n");

@@ -2,6 +2,7 @@
 """What batches and `status` say about tokens, beside counts of the delivered tensors by numpy and of
 the dataset by the Python references."""
 import itertools
+import json
 import time
 
 import harness
@@ -199,6 +200,8 @@ def test_an_epoch_that_cannot_be_is_refused_behind_a_whole_one(tmp_path):
     expected = fails_in_epoch_1(dataset)
     config = harness.one_feed(tmp_path / "c.yaml", dataset, order={"seed": expected.spec.seed, "strands": 2},
                               batch={"size": 2}, length={"max": 5, "overflow": "drop"})
+    said = json.loads(harness.tool("plan", "--json", config).stdout)["feeds"]["train"]["warnings"]
+    assert any("ends behind epoch 0" in warning for warning in said), said
     with harness.Daemon(config) as daemon:
         for world in (1, 2):
             ran = daemon.tool("cat", "train", "--json", "-n", 100, "--world", world, check=False,

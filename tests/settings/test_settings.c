@@ -218,7 +218,8 @@ static const struct {
     {MIX("{a: {path: x, weight: .5}}"), "'.5' is no weight"},
     {MIX("{a: {path: x, weight: 1e2}}"), "'1e2' is no weight"},
     {MIX("{a: {path: x}}, mix: {until: some}"),
-     "mix.until: 'some' is not known, allowed: first, all, or a number of sequences or tokens"},
+     "mix.until: 'some' is not known, allowed: first, all, or a number of sequences or tokens from 1 to "
+     "2^62 - 1"},
     {MIX("{a: {path: x}}, mix: {until: 0}"), "mix.until: '0' is not known"},
     {MIX("{a: {path: x}}, mix: {unit: rows}"), "'rows' is not known, allowed: sequences, tokens"},
     {FEED("mix: {until: all}"), "feeds.t.mix.until: means nothing without datasets"},
