@@ -42,12 +42,6 @@ class Ledger(NamedTuple):
         """Places without a token."""
         return self.places - self.tokens
 
-    @property
-    def targets(self) -> int:
-        """Tokens that have one before them in their sequence: what the loss of a causal language
-        model is a mean over."""
-        return self.tokens - self.sequences
-
 
 @dataclasses.dataclass(frozen=True)
 class Facts:

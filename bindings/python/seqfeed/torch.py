@@ -42,7 +42,7 @@ DTYPES = {"bool": torch.bool, "uint8": torch.uint8, "int32": torch.int32, "int64
 
 class TorchBatch(Dict[str, torch.Tensor]):
     """A dictionary of tensors, so that model(**batch) works, which knows where it stands and what it
-    holds: batch.ledger.targets is what the loss of a causal language model is a mean over."""
+    holds: batch.ledger.items_shifted is what the loss of a causal language model is a mean over."""
     epoch: int
     index: int
     cursor: str
