@@ -275,6 +275,7 @@ static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach 
     int r;
 
     memcpy(feed->feed_name, attach->request.feed, sizeof feed->feed_name);
+    feed->shared = attach->request.members > 1;
     r = seqfeed_private_hello(feed, attach, &speak_ns);
     if (r < 0)
         return r;

@@ -15,10 +15,10 @@
 #include "seqfeed/client_socket.h"
 
 enum {
-    SEQFEED_PRIVATE_SPIN_US = 40,   /* about what waking an idle core costs; … */
+    SEQFEED_PRIVATE_SPIN_US = 40,      /* about what waking an idle core costs; … */
     SEQFEED_PRIVATE_SPIN_MAX_US = 200, /* … when waits are short, twice as long as they are */
-    SEQFEED_PRIVATE_SLEEP_MS = 250, /* then look whether the daemon still lives */
-    SEQFEED_PRIVATE_SKIPPED = 3     /* take: the batch lies before our cursor */
+    SEQFEED_PRIVATE_SLEEP_MS = 250,    /* then look whether the daemon still lives */
+    SEQFEED_PRIVATE_SKIPPED = 3        /* take: the batch lies before our cursor */
 };
 
 static inline void seqfeed_private_pause(void) {
@@ -230,11 +230,12 @@ static inline void seqfeed_private_learn_wait(Seqfeed *feed, int64_t waited_ns) 
     feed->wait_mean_ns += ((waited_ns < most_ns ? waited_ns : most_ns) - feed->wait_mean_ns) / 8;
 }
 
-/* How long it is worth spinning on, after the first spin. */
+/* How long it is worth spinning on, after the first spin. Several who wait for one batch take the
+ * CPUs from each other and from the daemon, and one bell wakes them all. */
 static inline int64_t seqfeed_private_spin_more(const Seqfeed *feed) {
     int64_t most_ns = SEQFEED_PRIVATE_SPIN_MAX_US * INT64_C(1000);
 
-    if (feed->wait_mean_ns >= most_ns)
+    if (feed->shared || feed->wait_mean_ns >= most_ns)
         return 0;
     return 2 * feed->wait_mean_ns < most_ns ? 2 * feed->wait_mean_ns : most_ns;
 }
