@@ -19,6 +19,7 @@ has the same rows on any number of ranks, and the loss of a row is divided by th
 step: the curve is the same but for the order in which floats are added, also when a checkpoint of two
 ranks goes on with one. The last line is JSON."""
 import argparse
+import atexit
 import contextlib
 import json
 import os
@@ -140,6 +141,7 @@ def main():
     torch.set_num_threads(1)
     if "WORLD_SIZE" in os.environ:
         distributed.init_process_group("gloo")
+        atexit.register(distributed.destroy_process_group)  # else its threads may outlive us and abort
     if arguments.socket:
         print(json.dumps(train(arguments, arguments.socket, len(arguments.files))))
         return

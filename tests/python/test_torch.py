@@ -142,9 +142,10 @@ def test_workers_of_a_data_loader_are_refused(start, corpus, tmp_path, method):
 
 
 TWO_RANKS = """
-import sys, torch, seqfeed, seqfeed.torch
+import atexit, sys, torch, seqfeed, seqfeed.torch
 from torch import distributed
 distributed.init_process_group("gloo")
+atexit.register(distributed.destroy_process_group)
 rank = distributed.get_rank()
 try:
     loader = seqfeed.torch.Loader("train", socket=sys.argv[1 + rank])
@@ -192,11 +193,12 @@ def test_a_rank_with_another_plan_is_named(start, corpus):
 
 
 UNTOLD = """
-import sys, torch, seqfeed.torch
+import atexit, sys, torch, seqfeed.torch
 from torch import distributed
 place, rank, socket = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 early = seqfeed.torch.Loader("train", socket=socket)
 distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
+atexit.register(distributed.destroy_process_group)
 try:
     next(iter(early))
 except RuntimeError as error:
