@@ -2,6 +2,7 @@
 """The Python package is typed, strictly; what its stub tells of the extension is tried by
 tests/python/test_built.py."""
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -11,17 +12,25 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+LEAST = (1, 10)  # older ones do not know what typeshed says of buffers today
+
+
 def mypy():
-    """The command, or None."""
+    """(the command or None, why not)"""
+    found = None
     for command in ([sys.executable, "-m", "mypy"], ["mypy"]):
-        if shutil.which(command[0]) and subprocess.run([*command, "--version"], capture_output=True,
-                                                       check=False).returncode == 0:
-            return command
-    return None
+        if not shutil.which(command[0]):
+            continue
+        said = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+        version = re.search(r"mypy (\d+)\.(\d+)", said.stdout)
+        if version and tuple(map(int, version.groups())) >= LEAST:
+            return command, ""
+        found = version and version.group() or found
+    return None, (f"{found} is too old" if found else "no mypy here") + " (python3 -m pip install mypy)"
 
 
-MYPY = mypy()
-needs_mypy = pytest.mark.skipif(MYPY is None, reason="no mypy here (python3 -m pip install mypy)")
+MYPY, WHY = mypy()
+needs_mypy = pytest.mark.skipif(MYPY is None, reason=WHY)
 
 
 def check(folder, tmp_path):
