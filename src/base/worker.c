@@ -10,6 +10,8 @@
 
 #include "base/clock.h"
 
+enum { SPIN_WORTH_MOST = 1024, SPIN_PROBE = 8, SPIN_LOOKS = 16 };
+
 void bell_ring(Bell *bell, uint32_t wake_count) {
     atomic_fetch_add(&bell->count, 1);
     if (atomic_load(&bell->waiters) > 0)
@@ -31,16 +33,34 @@ void bell_wait(Bell *bell, uint32_t seen, int64_t timeout_ns) {
     atomic_fetch_sub(&bell->waiters, 1);
 }
 
-static void worker_idle(Worker *worker, uint32_t seen) {
-    int64_t until = clock_now_ns() + worker->spin_ns;
+/* Work that comes a little later is worth spinning for: who brings it need not wake anybody. Work
+ * that comes much later is not, and then every spin is lost. Most of the last spins tell which it
+ * is; some are made all the same, to notice when that changes. */
+static bool worker_spins(Worker *worker) {
+    if (worker->spin_ns == 0)
+        return false;
+    return worker->spin_worth >= SPIN_WORTH_MOST / 2 || ++worker->idles % SPIN_PROBE == 0;
+}
 
-    if (worker->sleep) {
+/* True: the bell has been rung. */
+static bool worker_spin(Worker *worker, uint32_t seen) {
+    int64_t until = clock_now_ns() + worker->spin_ns;
+    bool rung = false;
+
+    do {
+        for (uint32_t i = 0; i < SPIN_LOOKS && !rung; i++) {
+            cpu_pause();
+            rung = bell_read(worker->bell) != seen;
+        }
+    } while (!rung && clock_now_ns() < until);
+    worker->spin_worth += ((rung ? SPIN_WORTH_MOST : 0) - worker->spin_worth) / 8;
+    return rung;
+}
+
+static void worker_idle(Worker *worker, uint32_t seen) {
+    if (worker->sleep)
         worker->sleep(worker->argument);
-        return;
-    }
-    while (worker->spin_ns > 0 && bell_read(worker->bell) == seen && clock_now_ns() < until)
-        cpu_pause();
-    if (bell_read(worker->bell) == seen)
+    else if (!worker_spins(worker) || !worker_spin(worker, seen))
         bell_wait(worker->bell, seen, -1);
 }
 

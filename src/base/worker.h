@@ -38,7 +38,9 @@ typedef struct Worker {
     void (*sleep)(void *argument);
     void (*wake)(void *argument);
     void *argument;
-    int64_t spin_ns;
+    int64_t spin_ns; /* at most, before it sleeps; private: */
+    int32_t spin_worth;
+    uint32_t idles;
     bool started;
     _Atomic bool stop;
     _Atomic uint64_t steps; /* steps taken: how a watchdog sees that the thread lives */
