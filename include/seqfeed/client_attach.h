@@ -247,6 +247,7 @@ static inline int seqfeed_private_begin(Seqfeed *feed, const SeqfeedPrivateAttac
     if (__atomic_load_n(&feed->ack->released, __ATOMIC_ACQUIRE) != welcome->first)
         return seqfeed_private_fail(attach->error, -EPROTO,
                                     "the daemon's ring contradicts its welcome");
+    feed->member = welcome->member;
     feed->next = welcome->first;
     feed->nudged = welcome->first;
     feed->start_epoch = welcome->start_epoch;

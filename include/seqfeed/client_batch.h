@@ -40,6 +40,14 @@ static inline void seqfeed_private_nudge(Seqfeed *feed, uint64_t released) {
     (void)send(feed->socket, &byte, sizeof byte, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* Is the daemon's question meant for this member? Where several share a ring, the slowest is asked.
+ */
+static inline int seqfeed_private_is_asked(const Seqfeed *feed) {
+    uint32_t waker = __atomic_load_n(&feed->header->waker, __ATOMIC_SEQ_CST);
+
+    return waker == 0 || waker == feed->member + 1;
+}
+
 /* The lowest batch that may still be held. `released` was loaded after `next`, so there are at most
  * slot_count batches between them. */
 static inline uint64_t seqfeed_private_lowest(const Seqfeed *feed, uint64_t released, uint64_t next,
@@ -63,7 +71,7 @@ static inline void seqfeed_private_advance(Seqfeed *feed) {
     } while (!__atomic_compare_exchange_n(&feed->ack->released, &old, next, 0, __ATOMIC_SEQ_CST,
                                           __ATOMIC_ACQUIRE));
     wake_at = __atomic_load_n(&feed->header->wake_at, __ATOMIC_SEQ_CST);
-    if (old < wake_at && wake_at <= next)
+    if (old < wake_at && wake_at <= next && seqfeed_private_is_asked(feed))
         seqfeed_private_nudge(feed, next);
 }
 
@@ -273,8 +281,9 @@ static inline int seqfeed_private_wait(Seqfeed *feed, int64_t deadline_ns) {
     }
     /* `wake_at` may be further away than what this process can release before it gets more. */
     released = __atomic_load_n(&feed->ack->released, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&feed->header->wake_at, __ATOMIC_SEQ_CST) != 0 &&
-        released > __atomic_load_n(&feed->nudged, __ATOMIC_RELAXED))
+    if (released < __atomic_load_n(&feed->header->wake_at, __ATOMIC_SEQ_CST) &&
+        released > __atomic_load_n(&feed->nudged, __ATOMIC_RELAXED) &&
+        seqfeed_private_is_asked(feed))
         seqfeed_private_nudge(feed, released);
     until_ns = started_ns + seqfeed_private_spin_more(feed);
     if (until_ns < deadline_ns && seqfeed_private_spin(feed, until_ns)) {

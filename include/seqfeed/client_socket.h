@@ -59,6 +59,7 @@ struct Seqfeed {
     uint64_t descriptors_offset, slots_offset, slot_bytes;
     uint32_t descriptor_bytes, slot_count;
     uint32_t rank, world;
+    uint32_t member;                   /* of those that share the ring */
     uint64_t start_epoch, start_index; /* of the stream */
     /* Shared by the thread of next and those that release; all accesses are atomic. */
     uint64_t next;   /* sequence number of the next batch to hand out. writer: next */

@@ -105,7 +105,8 @@ typedef struct SeqfeedRingHeader {
     int32_t error_code; /* negative errno, set before state */
     uint32_t reserved_4[13];
     uint64_t wake_at; /* offset 2176: send one byte when `released` reaches this; 0: never */
-    uint64_t reserved_5[7];
+    uint32_t waker;   /* offset 2184: who: the number of a member + 1; 0: each of them */
+    uint32_t reserved_5[13];
     char error_text[512]; /* offset 2240 */
     uint8_t reserved_6[4096 - 2240 - 512];
 } SeqfeedRingHeader;
@@ -113,6 +114,7 @@ SEQFEED_STATIC_ASSERT(sizeof(SeqfeedRingHeader) == SEQFEED_PAGE, "mapped by othe
 SEQFEED_STATIC_ASSERT(offsetof(SeqfeedRingHeader, head) == 2048, "mapped by other processes");
 SEQFEED_STATIC_ASSERT(offsetof(SeqfeedRingHeader, bell) == 2112, "mapped by other processes");
 SEQFEED_STATIC_ASSERT(offsetof(SeqfeedRingHeader, wake_at) == 2176, "mapped by other processes");
+SEQFEED_STATIC_ASSERT(offsetof(SeqfeedRingHeader, waker) == 2184, "mapped by other processes");
 SEQFEED_STATIC_ASSERT(offsetof(SeqfeedRingHeader, error_text) == 2240, "mapped by other processes");
 
 /* One tensor of one batch. */

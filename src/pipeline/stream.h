@@ -83,7 +83,8 @@ typedef struct StreamRing {
     uint64_t round;
     SlotJob jobs[SEQFEED_SLOTS_MAX]; /* by slot */
     uint64_t member_first[RING_MEMBERS_MAX];
-    uint64_t wake_at; /* what the header says */
+    uint64_t wake_at; /* what the header says … */
+    uint32_t waker;   /* … and who is asked */
     _Atomic uint64_t status_head, status_tail, status_epoch, status_index, status_epoch_length;
     _Atomic uint32_t status_slowest;
     _Atomic uint64_t status_released[RING_MEMBERS_MAX]; /* UINT64_MAX: not there */
@@ -200,8 +201,7 @@ void stream_fail(Stream *stream, const Error *error);
 StreamEpoch *stream_epoch_ref(StreamEpoch *epoch);
 void stream_epoch_unref(Stream *stream, StreamEpoch *epoch);
 /* Wrap a counted epoch. NULL: no memory. Takes over `counted`. */
-StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start,
-                              uint64_t dropped);
+StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start, uint64_t dropped);
 /* Tokens of a counted epoch that this stream, entering it at `start`, leaves out. May read lengths:
  * for workers. */
 MUST_CHECK int stream_epoch_dropped(const Stream *stream, const FeedEpoch *counted, uint64_t start,

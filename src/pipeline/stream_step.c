@@ -219,9 +219,9 @@ static void accept_released(Stream *stream, uint32_t index) {
     atomic_store_explicit(&ring->status_tail, writer->tail, memory_order_relaxed);
 }
 
-/* All slots hold published batches: only a release can make work. Half of them released, or a
- * trainer that waits (it rings by itself), wakes us. While a slot is being filled its completion
- * will. */
+/* All slots hold published batches: only a release by the slowest member can make work. Half of
+ * them released, or that member's waiting (it rings by itself), wakes us. Who was asked last is
+ * likely to be the last again. While a slot is being filled its completion will wake us. */
 static bool ask_for_wakes(Stream *stream) {
     bool again = false;
 
@@ -230,11 +230,13 @@ static bool ask_for_wakes(Stream *stream) {
         RingWriter *writer = ring->writer;
         bool full = writer->head - writer->tail >= writer->slot_count;
         uint64_t wake_at = full && !ring->closed ? writer->tail + (writer->slot_count + 1) / 2 : 0;
+        uint32_t waker = wake_at ? ring_writer_slowest(writer, ring->waker) : ring->waker;
 
-        if (wake_at == ring->wake_at)
+        if (wake_at == ring->wake_at && waker == ring->waker)
             continue;
         ring->wake_at = wake_at;
-        ring_writer_set_wake(writer, wake_at);
+        ring->waker = waker;
+        ring_writer_set_wake(writer, wake_at, waker);
         if (wake_at) {
             uint64_t tail = writer->tail;
             accept_released(stream, i);

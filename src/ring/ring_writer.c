@@ -28,9 +28,16 @@
  *    new head as well. A publish that nobody waits for costs one locked store and a load per
  *    member; no system call.
  *
- * 3. Nobody sleeps through a release. The same figure turned round: the writer stores `wake_at`
- *    (seq_cst) and then loads every `released` (seq_cst); the trainer stores `released` (seq_cst)
- *    and then loads `wake_at` (seq_cst). One of them sees the other.
+ * 3. Nobody sleeps through a release. The same figure turned round: the writer stores `waker` and
+ *    `wake_at` (seq_cst) and then loads every `released` (seq_cst); the trainer stores `released`
+ *    (seq_cst) and then loads `wake_at` and `waker` (seq_cst). One of them sees the other.
+ *
+ *    Of several members only the slowest is asked: the tail is its `released`, so what others
+ * release cannot make room before. When its byte comes and another has fallen behind it, that one
+ * is asked in its place. A trainer that loads one word of an old question and one of a new one
+ * answers wrongly at most an old one: its `released` came before both loads, so the writer, which
+ * stored the new question and then loaded, has seen it. If the one who was asked leaves, its
+ * leaving is a step, and that asks anew.
  *
  * 4. Torn slots show. Claiming a slot first sets its descriptor's `sequence` to ~0, and a fence
  *    keeps the new tenant's bytes behind that store. Who reads without a lease (a member that was
@@ -370,7 +377,27 @@ void ring_writer_publish(RingWriter *writer, const SeqfeedDescriptor *descriptor
         bell_wake(writer);
 }
 
-void ring_writer_set_wake(RingWriter *writer, uint64_t wake_at) {
+uint32_t ring_writer_slowest(const RingWriter *writer, uint32_t preferred) {
+    uint32_t left = writer->member_count, slowest = RING_MEMBERS_MAX;
+    uint64_t least = UINT64_MAX;
+
+    for (uint32_t i = 0; left > 0; i++) {
+        const RingMember *member = &writer->members[i];
+        if (!member->used)
+            continue;
+        left--;
+        if (member->released < least || (member->released == least && i == preferred)) {
+            least = member->released;
+            slowest = i;
+        }
+    }
+    return slowest;
+}
+
+void ring_writer_set_wake(RingWriter *writer, uint64_t wake_at, uint32_t waker) {
+    uint32_t number = waker < RING_MEMBERS_MAX ? waker + 1 : 0;
+
+    __atomic_store_n(&writer->header->waker, number, __ATOMIC_SEQ_CST);
     __atomic_store_n(&writer->header->wake_at, wake_at, __ATOMIC_SEQ_CST);
 }
 

@@ -87,10 +87,14 @@ void ring_writer_unclaim(RingWriter *writer);
  * trainers that want it. */
 void ring_writer_publish(RingWriter *writer, const SeqfeedDescriptor *descriptor);
 
-/* Nothing to do until a member releases: ask for a byte on its socket when `released` reaches
- * `wake_at` (0: never). The caller looks once more after this with ring_writer_accept(); the two
- * order themselves (no fence is needed between them). */
-void ring_writer_set_wake(RingWriter *writer, uint64_t wake_at);
+/* The member whose release the tail waits for, by what was last accepted: of several the one that
+ * `preferred` names, else the first. RING_MEMBERS_MAX without members. */
+uint32_t ring_writer_slowest(const RingWriter *writer, uint32_t preferred);
+
+/* Nothing to do until a member releases: ask member `waker` (RING_MEMBERS_MAX: each) for a byte on
+ * its socket when its `released` reaches `wake_at` (0: never). The caller looks once more after
+ * this with ring_writer_accept(); the two order themselves (no fence is needed between them). */
+void ring_writer_set_wake(RingWriter *writer, uint64_t wake_at, uint32_t waker);
 
 /* Change the state and wake everybody. `text` may be NULL. */
 void ring_writer_set_state(RingWriter *writer, uint32_t state, int error_code, const char *text);

@@ -260,11 +260,12 @@ bool fake_daemon_publish_wait(FakeDaemon *daemon) {
     published = publish_if_free(daemon);
     while (!published) {
         ring_writer_set_wake(daemon->writer,
-                             daemon->writer->tail + (daemon->writer->slot_count + 1) / 2);
+                             daemon->writer->tail + (daemon->writer->slot_count + 1) / 2,
+                             RING_MEMBERS_MAX);
         published = publish_if_free(daemon);
         if (!published && pthread_cond_timedwait(&daemon->nudged, &daemon->lock, &limit) != 0)
             break;
-        ring_writer_set_wake(daemon->writer, 0);
+        ring_writer_set_wake(daemon->writer, 0, RING_MEMBERS_MAX);
     }
     pthread_mutex_unlock(&daemon->lock);
     return published;

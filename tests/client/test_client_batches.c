@@ -328,7 +328,7 @@ START_TEST(who_waits_says_what_it_has_released)
     take_all(feed, 0);
     ck_assert_int_eq(seqfeed_release(feed, &batches[0]), 0);
     pthread_mutex_lock(&daemon_.lock);
-    ring_writer_set_wake(daemon_.writer, 3);
+    ring_writer_set_wake(daemon_.writer, 3, RING_MEMBERS_MAX);
     pthread_mutex_unlock(&daemon_.lock);
     ck_assert_int_eq(seqfeed_next(feed, &batch, SOON), -ETIMEDOUT);
     pthread_mutex_lock(&daemon_.lock);
@@ -337,6 +337,45 @@ START_TEST(who_waits_says_what_it_has_released)
     pthread_mutex_unlock(&daemon_.lock);
     ck_assert(fake_daemon_publish(&daemon_));
     ck_assert_int_eq(seqfeed_next(feed, &batch, LONG), 0);
+    end(feed);
+}
+END_TEST
+
+static void ask(uint64_t wake_at, uint32_t waker) {
+    pthread_mutex_lock(&daemon_.lock);
+    ring_writer_set_wake(daemon_.writer, wake_at, waker);
+    pthread_mutex_unlock(&daemon_.lock);
+}
+
+/* Bytes come in the order in which they were sent: had the first two questions been answered, there
+ * would be more than one by the time that the third is. */
+START_TEST(who_is_not_asked_says_nothing)
+{
+    Seqfeed *feed = start_and_attach(); /* member 0 */
+    SeqfeedBatch batch;
+
+    take_all(feed, 0);
+    ask(1, 1);
+    ck_assert_int_eq(seqfeed_release(feed, &batches[0]), 0);
+    ask(3, 1);
+    ck_assert_int_eq(seqfeed_next(feed, &batch, SOON), -ETIMEDOUT); /* nor before it sleeps */
+    ask(2, 0);
+    ck_assert_int_eq(seqfeed_release(feed, &batches[1]), 0);
+    pthread_mutex_lock(&daemon_.lock);
+    while (daemon_.nudges == 0)
+        pthread_cond_wait(&daemon_.nudged, &daemon_.lock);
+    ck_assert_uint_eq(daemon_.nudges, 1);
+    pthread_mutex_unlock(&daemon_.lock);
+    /* What was said once when it was reached is not said again before a sleep. */
+    ck_assert_int_eq(seqfeed_release(feed, &batches[2]), 0);
+    ck_assert_int_eq(seqfeed_next(feed, &batch, SOON), -ETIMEDOUT);
+    ask(4, RING_MEMBERS_MAX);
+    ck_assert_int_eq(seqfeed_release(feed, &batches[3]), 0);
+    pthread_mutex_lock(&daemon_.lock);
+    while (daemon_.nudges == 1)
+        pthread_cond_wait(&daemon_.nudged, &daemon_.lock);
+    ck_assert_uint_eq(daemon_.nudges, 2);
+    pthread_mutex_unlock(&daemon_.lock);
     end(feed);
 }
 END_TEST
@@ -375,4 +414,5 @@ CHECK_MAIN("client_batches", a_batch_says_what_it_is, an_attachment_says_what_it
            who_joins_a_running_stream_sees_the_batches_from_there_on,
            batches_before_the_own_cursor_are_released_unseen,
            a_cursor_at_the_next_epoch_skips_the_end_of_the_last,
-           who_waits_says_what_it_has_released, a_forked_child_may_only_detach)
+           who_waits_says_what_it_has_released, who_is_not_asked_says_nothing,
+           a_forked_child_may_only_detach)

@@ -465,6 +465,54 @@ START_TEST(a_member_that_lies_is_thrown_out)
 }
 END_TEST
 
+/* The only bytes that come are those of the member that is asked, and whoever that is, nobody is
+ * left waiting: the one in front, the one behind, and the one that leaves while it is asked. */
+START_TEST(the_slowest_of_the_members_is_asked)
+{
+    BenchOptions options = {.sequences = 2000,
+                            .block_target = 4096,
+                            .window = 2,
+                            .strands = 1,
+                            .world = 1,
+                            .ring_count = 1,
+                            .members = 3,
+                            .ranks = ranks_all,
+                            .extra = "    batch: {size: 16}\n"};
+    uint64_t released[3] = {0}, asked[3] = {0};
+    uint32_t left = 3, random = 1;
+    SeqfeedRingHeader *header;
+    Bench bench;
+
+    bench_make(&bench, &options);
+    bench_start(&bench, &options);
+    header = bench.rings[0].header;
+    while (released[0] < 200) {
+        uint32_t member = (random = random * 1103515245 + 12345) >> 16 & 0xffff;
+        uint64_t wake_at, before;
+
+        member %= left;
+        before = released[member];
+        bench_run(&bench);
+        if (released[member] < header->head)
+            released[member]++;
+        bench.rings[0].ack[member]->released = released[member];
+        wake_at = header->wake_at;
+        if (before < wake_at && wake_at <= released[member] && header->waker == member + 1) {
+            asked[member]++;
+            stream_poke(bench.stream);
+        }
+        if (left == 3 && released[0] >= 100 && header->wake_at && header->waker == 3) {
+            stream_leave(bench.stream, 0, 2);
+            left = 2;
+        }
+    }
+    ck_assert_uint_eq(left, 2);
+    for (int m = 0; m < 3; m++)
+        ck_assert_uint_gt(asked[m], 0);
+    bench_end(&bench);
+}
+END_TEST
+
 START_TEST(drain_publishes_what_was_begun_and_says_so)
 {
     BenchOptions options = {.sequences = 500,
@@ -494,4 +542,4 @@ CHECK_MAIN("stream", one_ring_gets_every_batch_of_three_epochs, pread_and_cache_
            split_drop_and_truncate_reach_the_slots, a_batch_may_span_many_windows,
            batches_that_are_units_reach_the_slots, threads_give_the_same,
            a_ring_without_members_does_not_hold_up_the_others, a_member_that_lies_is_thrown_out,
-           drain_publishes_what_was_begun_and_says_so)
+           the_slowest_of_the_members_is_asked, drain_publishes_what_was_begun_and_says_so)

@@ -187,7 +187,8 @@ class Trainer:
         before, self.released = self.released, self.taken if upto is None else upto
         self.ack_words[0] = self.released
         wake_at = int(self.words[WAKE_AT // 8])
-        if before < wake_at <= self.released:
+        waker = int(self.words[WAKE_AT // 8 + 1]) & 0xFFFFFFFF
+        if before < wake_at <= self.released and waker in (0, self.member + 1):
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have died
                 self.connection.send(b"\1")
 

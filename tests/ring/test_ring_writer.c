@@ -310,6 +310,35 @@ static void *sleep_on_bell(void *argument) {
     return NULL;
 }
 
+/* The tail waits for the slowest, so that one is asked; of several slow ones the one named. */
+START_TEST(the_slowest_member_is_the_one_to_ask)
+{
+    RingWriter *writer = new_ring(4);
+    uint32_t members[3];
+
+    ck_assert_uint_eq(ring_writer_slowest(writer, 0), RING_MEMBERS_MAX);
+    for (int i = 0; i < 3; i++)
+        members[i] = join(writer, 0);
+    for (uint64_t i = 0; i < 4; i++)
+        publish(writer, i);
+    ck_assert_uint_eq(ring_writer_slowest(writer, RING_MEMBERS_MAX), members[0]);
+    ck_assert_uint_eq(ring_writer_slowest(writer, members[2]), members[2]);
+    writer->members[members[0]].ack->released = 3;
+    writer->members[members[2]].ack->released = 2;
+    ck_assert_uint_eq(ring_writer_slowest(writer, members[2]), members[2]); /* not accepted yet */
+    ck_assert_int_eq(ring_writer_accept(writer), -1);
+    ck_assert_uint_eq(ring_writer_slowest(writer, members[2]), members[1]);
+    ring_writer_set_wake(writer, 2, members[1]);
+    ck_assert_uint_eq(writer->header->wake_at, 2);
+    ck_assert_uint_eq(writer->header->waker, members[1] + 1);
+    ring_writer_leave(writer, members[1]);
+    ck_assert_uint_eq(ring_writer_slowest(writer, members[1]), members[2]);
+    ring_writer_set_wake(writer, 2, RING_MEMBERS_MAX);
+    ck_assert_uint_eq(writer->header->waker, 0);
+    ring_writer_destroy(writer);
+}
+END_TEST
+
 START_TEST(a_publish_wakes_who_wants_it_and_takes_the_wish_back)
 {
     RingWriter *writer = new_ring(1);
@@ -337,4 +366,5 @@ CHECK_MAIN("ring_writer", the_header_describes_the_memory, sizes_that_cannot_be_
            released_values_out_of_range_name_the_member,
            the_number_of_an_expelled_member_is_kept_until_it_is_said_to_have_left,
            a_hole_punched_into_the_ack_page_is_a_violation, a_state_comes_with_its_reason,
+           the_slowest_member_is_the_one_to_ask,
            a_publish_wakes_who_wants_it_and_takes_the_wish_back)
