@@ -132,19 +132,19 @@ SEQFEED_API const char *seqfeed_message(const Seqfeed *feed);
  * docs/formats/ring.md. Always tokens_in = trained + ignored + truncated + dropped, and
  * slots = trained + ignored + padded. */
 typedef struct SeqfeedLedger {
-    uint64_t tokens_in; /* of the dataset, that this batch accounts for */
-    uint64_t trained;   /* real tokens, without the ignored ones */
-    uint64_t ignored;   /* real tokens whose label does not count in the loss */
-    uint64_t truncated; /* tokens that length.overflow has cut off the batch's sequences */
-    uint64_t dropped;   /* of the epoch, in no batch: told by the last batch of rank 0 */
-    uint64_t padded;    /* places without a token */
-    uint64_t repeated;  /* tokens_in, if the batch stood earlier in this epoch; else 0 */
-    uint64_t slots;     /* rows x padded length */
-    uint64_t items;     /* entries of the labels that count: the denominator of a mean loss */
+    uint64_t tokens_in;     /* of the dataset, that this batch accounts for */
+    uint64_t trained;       /* real tokens, without the ignored ones */
+    uint64_t ignored;       /* real tokens whose label does not count in the loss */
+    uint64_t truncated;     /* tokens that length.overflow has cut off the batch's sequences */
+    uint64_t dropped;       /* of the epoch, in no batch: told by the last batch of rank 0 */
+    uint64_t padded;        /* places without a token */
+    uint64_t repeated;      /* tokens_in, if the batch stood earlier in this epoch; else 0 */
+    uint64_t slots;         /* rows x padded length */
+    uint64_t items;         /* entries of the labels that count: the denominator of a mean loss */
     uint64_t items_shifted; /* the same for a model that shifts the labels itself (Hugging Face) */
-    uint64_t squares;   /* sum of the squares of the sequences' lengths: what attention costs */
-    uint32_t rows;      /* empty ones included */
-    uint32_t sequences; /* or pieces of them, where they are split; empty rows do not count */
+    uint64_t squares;       /* sum of the squares of the sequences' lengths: what attention costs */
+    uint32_t rows;          /* empty ones included */
+    uint32_t sequences;     /* or pieces of them, where they are split; empty rows do not count */
 } SeqfeedLedger;
 /* Returns 0, or -EINVAL: the batch has been released. Any thread. */
 SEQFEED_API int seqfeed_ledger(const SeqfeedBatch *batch, SeqfeedLedger *ret_ledger);

@@ -269,6 +269,21 @@ static inline int seqfeed_private_begin(Seqfeed *feed, const SeqfeedPrivateAttac
     return 0;
 }
 
+/* CPUs that this process may use; those of the machine where it is bound to one, for then the
+ * others have theirs. */
+static inline uint64_t seqfeed_private_cpus(void) {
+    unsigned char mask[1024];
+    long bytes = seqfeed_private_syscall(SYS_sched_getaffinity, 0L, sizeof mask, mask), online;
+    uint64_t cpus = 0;
+
+    for (long i = 0; i < bytes; i++)
+        cpus += (unsigned)__builtin_popcount(mask[i]);
+    if (cpus > 1)
+        return cpus;
+    online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 1 ? (uint64_t)online : 1;
+}
+
 static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach *attach) {
     SeqfeedPrivateMessage answer;
     /* A daemon that lives says after 5 s what it waits for; this is for one that does not. */
@@ -277,6 +292,8 @@ static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach 
 
     memcpy(feed->feed_name, attach->request.feed, sizeof feed->feed_name);
     feed->shared = attach->request.members > 1;
+    feed->crowded = (uint64_t)attach->request.members * attach->request.local_ranks + 1 >
+                    seqfeed_private_cpus();
     r = seqfeed_private_hello(feed, attach, &speak_ns);
     if (r < 0)
         return r;
