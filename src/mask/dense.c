@@ -3,25 +3,27 @@
 
 #include <string.h>
 
-#ifdef __SSE2__
-#include <immintrin.h>
-#endif
-
 #include "base/arithmetic.h"
 #include "mask/answer.h"
 #include "mask/convert.h"
+#include "mask/dense_line.h"
 #include "mask/row_view.h"
 
-#define DENSE_COLUMNS 4096u
+enum {
+    INSIDE_BYTES = 16384,  /* of a line that are worked out at once: they stay in the L1 … */
+    CACHED_BYTES = 4 << 20 /* a mask up to this stays in the cache for who reads it next */
+};
 
 /* A mask over queries and places as a conjunction: whatever looks at places alone is worked out
  * once for all queries; causal, window and segments cut a run out of it. */
 typedef struct Dense {
     uint32_t window; /* UINT32_MAX: none */
-    bool causal, segments;
+    bool causal, segments, lengths;
     bool general; /* something mixes queries and places in another way */
     MaskStep keys[TENSOR_STEPS_MAX];
     uint32_t key_count;
+    uint32_t begin, end; /* places that may be kept: all, or with LENGTHS those that are real */
+    bool past_cache;
 } Dense;
 
 /* Where the operand begins whose last step is steps[last]. */
@@ -60,6 +62,12 @@ static void dense_add(Dense *dense, const MaskStep *steps, uint32_t count) {
         dense->segments = true;
         return;
     }
+    if (count == 1 && steps[0].op == MASK_LENGTHS) {
+        dense->lengths = true;
+        return;
+    }
+    if (count == 1 && steps[0].op == MASK_TRUE)
+        return;
     for (uint32_t s = 0; s < count; s++)
         looks_at_queries |= steps[s].op == MASK_CAUSAL || steps[s].op == MASK_WINDOW ||
                             steps[s].op == MASK_SEGMENTS;
@@ -93,24 +101,6 @@ static void dense_general(const RowWalk *row, const TensorSpec *spec, uint8_t *t
     }
 }
 
-/* Copy whole 16-byte units past the cache: nobody reads a dense mask before it is published, and a
- * line that is written whole need not be read first. */
-static void store_line(uint8_t *to, const uint8_t *line, size_t bytes) {
-#ifdef __SSE2__
-    for (size_t i = 0; i < bytes; i += sizeof(__m128i))
-        _mm_stream_si128((__m128i *)(void *)(to + i),
-                         _mm_load_si128((const __m128i *)(const void *)(line + i)));
-#else
-    memcpy(to, line, bytes);
-#endif
-}
-
-static void store_end(void) {
-#ifdef __SSE2__
-    _mm_sfence();
-#endif
-}
-
 /* What of low .. high the query's own sequence has, as far as it is not padding. A query that
  * stands in no sequence sees nothing, and lies as far on as those before and behind it need. */
 static void dense_own_segment(const RowRun *run, uint32_t query, uint32_t *low, uint32_t *high) {
@@ -122,20 +112,16 @@ static void dense_own_segment(const RowRun *run, uint32_t query, uint32_t *low, 
     *high = MIN(*high, end);
 }
 
-/* The columns first .. last of all queries; `keys` are their elements as far as places decide. From
- * one query to the next the run that is kept only moves on, so its line is made from the last. */
+/* The columns first .. last of all queries, to which `line` belongs. */
 static void dense_columns(const RowWalk *row, const TensorSpec *spec, const Dense *dense,
-                          uint32_t first, uint32_t last, const uint8_t *keys, uint8_t *to) {
-    _Alignas(CACHE_LINE) uint8_t line[DENSE_COLUMNS * sizeof(uint64_t)] = {0};
+                          const DenseLine *line, uint32_t first, uint32_t last, uint8_t *to) {
     uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
-    uint64_t bits[2], stride = tensor_dense_stride(length);
-    size_t line_bytes = (size_t)((last == length ? stride : last) - first) * bytes;
-    uint32_t kept_first = first, kept_end = first;
+    uint32_t begin = MIN(MAX(dense->begin, first), last), end = MAX(MIN(dense->end, last), begin);
+    uint64_t stride = tensor_dense_stride(length);
+    DenseLineFunction *store = dense_line_find(dense->past_cache);
     RowWalk walk = *row;
     RowRun run = {0};
 
-    answer_bits(spec, bits);
-    convert_repeat(line, bits[0], bytes, last - first);
     to += (size_t)first * bytes;
     for (uint32_t query = 0; query < length; query++, to += stride * bytes) {
         uint32_t low = query >= dense->window ? query - dense->window + 1 : 0;
@@ -145,23 +131,15 @@ static void dense_columns(const RowWalk *row, const TensorSpec *spec, const Dens
             (void)row_walk_next(&walk, &run);
         if (dense->segments)
             dense_own_segment(&run, query, &low, &high);
-        low = MIN(MAX(low, first), last);
-        high = MIN(MAX(high, low), last);
-        if (high > kept_end)
-            memcpy(line + (size_t)(kept_end - first) * bytes,
-                   keys + (size_t)(kept_end - first) * bytes, (size_t)(high - kept_end) * bytes);
-        if (low > kept_first)
-            convert_repeat(line + (size_t)(kept_first - first) * bytes, bits[0], bytes,
-                           low - kept_first);
-        kept_first = low;
-        kept_end = high;
-        store_line(to, line, line_bytes);
+        low = MIN(MAX(low, begin), end);
+        high = MAX(MIN(high, end), low);
+        store(line, (size_t)(low - first) * bytes, (size_t)(high - first) * bytes, to);
     }
 }
 
 /* The elements of columns first .. last as far as places decide. */
-static void dense_keys(const RowWalk *row, const TensorSpec *spec, const Dense *dense,
-                       uint32_t first, uint32_t last, uint8_t *ret_keys) {
+static void dense_inside(const RowWalk *row, const TensorSpec *spec, const Dense *dense,
+                         uint32_t first, uint32_t last, uint8_t *ret_inside) {
     uint32_t bytes = tensor_dtype_bytes(spec->dtype);
     uint8_t answers[ANSWER_TILE];
     RowWalk walk = *row;
@@ -175,30 +153,64 @@ static void dense_keys(const RowWalk *row, const TensorSpec *spec, const Dense *
         for (uint32_t at = MAX(run.first, first), stop; at < end; at = stop) {
             stop = MIN(end - at, (uint32_t)ANSWER_TILE) + at;
             answer_steps(&run.view, dense->keys, dense->key_count, 0, at, stop, answers);
-            convert_select(ret_keys + (size_t)(at - first) * bytes, answers, bits, bytes,
+            convert_select(ret_inside + (size_t)(at - first) * bytes, answers, bits, bytes,
                            stop - at);
         }
     }
 }
 
+/* Places decide one by one: as many columns at a time as have room. */
+static void dense_mixed(const RowWalk *row, const TensorSpec *spec, const Dense *dense,
+                        const DenseLine *whole, uint8_t *to) {
+    uint8_t inside[INSIDE_BYTES + 2 * DENSE_LINE_MARGIN] = {0};
+    uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
+    uint32_t columns = INSIDE_BYTES / bytes;
+    DenseLine line = *whole;
+
+    line.inside = inside + DENSE_LINE_MARGIN;
+    for (uint32_t first = 0, last; first < length; first = last) {
+        last = MIN(length - first, columns) + first;
+        line.end = (size_t)(last - first) * bytes;
+        line.bytes = last == length ? (tensor_dense_stride(length) - first) * bytes : line.end;
+        dense_inside(row, spec, dense, first, last, inside + DENSE_LINE_MARGIN);
+        dense_columns(row, spec, dense, &line, first, last, to);
+    }
+}
+
+/* Of the largest batch with rows of this length. */
+static uint64_t dense_bytes(const TensorSet *set, const TensorSpec *spec, uint32_t length) {
+    uint64_t rows = set->rows_max;
+
+    if (set->places_max)
+        rows = MIN(rows, set->places_max / length);
+    return rows * tensor_row_bytes(spec, length);
+}
+
 void dense_fill(const TensorSet *set, const TensorSpec *spec, const FillRow *sources,
                 uint32_t count, uint32_t length, void *to) {
     RowWalk row = row_walk(set, sources, count, length);
-    Dense dense = {.window = UINT32_MAX};
-    uint8_t keys[DENSE_COLUMNS * sizeof(uint64_t)];
+    uint32_t bytes = tensor_dtype_bytes(spec->dtype);
+    Dense dense = {.window = UINT32_MAX, .end = length};
+    DenseLine line = {.end = (size_t)length * bytes, .bytes = tensor_dense_stride(length) * bytes};
+    uint64_t bits[2];
 
     dense_add(&dense, steps_of(set, spec), spec->step_count);
     if (dense.general) {
         dense_general(&row, spec, to);
         return;
     }
-    if (dense.key_count == 0)
-        dense.keys[dense.key_count++] = (MaskStep){.op = MASK_TRUE};
-    for (uint32_t first = 0; first < length; first += MIN(DENSE_COLUMNS, length - first)) {
-        uint32_t last = MIN(length - first, DENSE_COLUMNS) + first;
-
-        dense_keys(&row, spec, &dense, first, last, keys);
-        dense_columns(&row, spec, &dense, first, last, keys, to);
+    dense.past_cache = dense_bytes(set, spec, length) > CACHED_BYTES;
+    answer_bits(spec, bits);
+    convert_repeat(line.out, bits[0], bytes, sizeof line.out / bytes);
+    convert_repeat(line.kept, bits[1], bytes, sizeof line.kept / bytes);
+    if (dense.lengths) {
+        dense.begin = row.begin;
+        dense.end = row.begin + row_tokens(sources, count);
     }
-    store_end();
+    if (dense.key_count == 0)
+        dense_columns(&row, spec, &dense, &line, 0, length, to);
+    else
+        dense_mixed(&row, spec, &dense, &line, to);
+    if (dense.past_cache)
+        dense_line_flush();
 }

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* Nearly all of a line is one value or another, which a register holds: only the blocks where one
+ * run meets the next are put together in memory.
+ *
+ * Stores that pass the cache fill whole lines of it in as few instructions as the CPU can. It need
+ * not read what it overwrites, and some memories take lines of zeros at several times the speed of
+ * others, as long as stores are wide. */
+#include "mask/dense_line.h"
+
+#include <string.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+#include "mask/convert.h"
+
+enum { LINE_UNIT = 16 }; /* lines begin and end at multiples of it */
+
+/* From any place of the first half on: so many bytes of ones, then zeros. */
+static const uint8_t steps[2 * CACHE_LINE] = {
+    [0 ... CACHE_LINE - 1] = 0xff,
+};
+
+/* 64 bytes of which the first `count` (taken as 0 .. 64) are all ones, the others zero. */
+static inline const uint8_t *block_until(ptrdiff_t count) {
+    return steps + CACHE_LINE - MAX((ptrdiff_t)0, MIN(count, (ptrdiff_t)CACHE_LINE));
+}
+
+#ifdef __x86_64__
+#define LOAD_128(from) _mm_loadu_si128((const void *)(from))
+#define LOAD_256(from) _mm256_loadu_si256((const void *)(from))
+#define LOAD_512(from) _mm512_loadu_si512((const void *)(from))
+
+#define LOOPS_NAME(name) name##_plain
+#define LOOPS_TARGET
+#define LINE_VECTOR __m128i
+#define LINE_LOAD LOAD_128
+#define LINE_STORE(to, value) _mm_store_si128((void *)(to), value)
+#define LINE_PIECE(to, from) _mm_store_si128((void *)(to), LOAD_128(from))
+#include "mask/dense_line_loops.h"
+
+#define LOOPS_NAME(name) name##_plain_past
+#define LOOPS_TARGET
+#define LINE_VECTOR __m128i
+#define LINE_LOAD LOAD_128
+#define LINE_STORE(to, value) _mm_stream_si128((void *)(to), value)
+#define LINE_PIECE(to, from) _mm_stream_si128((void *)(to), LOAD_128(from))
+#include "mask/dense_line_loops.h"
+
+#define LOOPS_NAME(name) name##_avx2
+#define LOOPS_TARGET __attribute__((target("avx2")))
+#define LINE_VECTOR __m256i
+#define LINE_LOAD LOAD_256
+#define LINE_STORE(to, value) _mm256_store_si256((void *)(to), value)
+#define LINE_PIECE(to, from) _mm_store_si128((void *)(to), LOAD_128(from))
+#include "mask/dense_line_loops.h"
+
+#define LOOPS_NAME(name) name##_avx2_past
+#define LOOPS_TARGET __attribute__((target("avx2")))
+#define LINE_VECTOR __m256i
+#define LINE_LOAD LOAD_256
+#define LINE_STORE(to, value) _mm256_stream_si256((void *)(to), value)
+#define LINE_PIECE(to, from) _mm_stream_si128((void *)(to), LOAD_128(from))
+#include "mask/dense_line_loops.h"
+
+#define LOOPS_NAME(name) name##_avx512
+#define LOOPS_TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl")))
+#define LINE_VECTOR __m512i
+#define LINE_LOAD LOAD_512
+#define LINE_STORE(to, value) _mm512_store_si512((void *)(to), value)
+#define LINE_PIECE(to, from) _mm_store_si128((void *)(to), LOAD_128(from))
+#include "mask/dense_line_loops.h"
+
+#define LOOPS_NAME(name) name##_avx512_past
+#define LOOPS_TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl")))
+#define LINE_VECTOR __m512i
+#define LINE_LOAD LOAD_512
+#define LINE_STORE(to, value) _mm512_stream_si512((void *)(to), value)
+#define LINE_PIECE(to, from) _mm_stream_si128((void *)(to), LOAD_128(from))
+#include "mask/dense_line_loops.h"
+
+static DenseLineFunction *const all_lines[][2] = {
+    {line_plain, line_plain_past}, {line_avx2, line_avx2_past}, {line_avx512, line_avx512_past}};
+
+void dense_line_flush(void) {
+    _mm_sfence();
+}
+#else
+typedef struct Piece {
+    uint8_t bytes[LINE_UNIT];
+} Piece;
+
+static inline Piece load_piece(const uint8_t *from) {
+    Piece piece;
+
+    memcpy(&piece, from, sizeof piece);
+    return piece;
+}
+
+static inline void store_piece(uint8_t *to, Piece piece) {
+    memcpy(to, &piece, sizeof piece);
+}
+
+#define LOOPS_NAME(name) name##_plain
+#define LOOPS_TARGET
+#define LINE_VECTOR Piece
+#define LINE_LOAD load_piece
+#define LINE_STORE store_piece
+#define LINE_PIECE(to, from) memcpy(to, from, LINE_UNIT)
+#include "mask/dense_line_loops.h"
+
+static DenseLineFunction *const all_lines[][2] = {{line_plain, line_plain}};
+
+void dense_line_flush(void) {
+}
+#endif
+
+DenseLineFunction *dense_line_find(bool past_cache) {
+    return all_lines[convert_level()][past_cache];
+}
