@@ -13,16 +13,18 @@
 #include "base/arithmetic.h"
 #include "mask/convert.h"
 #include "mask/mask_rule.h"
+#include "mask/token_hash.h"
 
 enum {
-    SHORT_MAX = 16,    /* ids that are compared one by one */
-    SHORT_GROUPS = 5,  /* 1, 2, 4, 8 and 16 of them at once */
-    NARROW_TILE = 512, /* three-byte tokens that are widened at once */
-    BITS_MAX = 1 << 21 /* the highest id of a list that becomes bits, plus one … */
+    SHORT_MAX = 16,     /* ids that are compared one by one */
+    SHORT_GROUPS = 5,   /* 1, 2, 4, 8 and 16 of them at once */
+    SHORTEST_MAX = 3,   /* comparing so many is faster than a hash */
+    NARROW_TILE = 512,  /* three-byte tokens that are widened at once */
+    TABLE_MAX = 1 << 21 /* the highest id of a list that becomes a table, plus one … */
 };
-#define BITS_IN_ALL (UINT64_C(32) << 20) /* … and the bits of all lists of a set */
+#define TABLES_IN_ALL (UINT64_C(4) << 20) /* … and the bytes of all tables of a set */
 
-typedef enum ListForm { LIST_SHORT, LIST_BITS, LIST_SORTED } ListForm;
+typedef enum ListForm { LIST_SHORT, LIST_TABLE, LIST_SORTED } ListForm;
 
 typedef struct TokenList {
     uint32_t first, count; /* in TensorSet.values */
@@ -31,7 +33,9 @@ typedef struct TokenList {
     uint32_t id_count, group; /* distinct ids that tokens can have; SHORT: the loop */
     uint64_t ids[SHORT_MAX];  /* SHORT: the last one repeated */
     uint64_t *sorted;         /* SORTED */
-    uint64_t *bits, bit_count;
+    uint8_t *table;           /* TABLE: the answer for each token … */
+    uint64_t table_end;       /* … below this, and for it, which stands for all above */
+    TokenHash *hash;          /* or NULL; instead of the form where token_hash_works() */
 } TokenList;
 
 struct TokenLists {
@@ -157,6 +161,10 @@ static uint32_t sort_ids(const TensorSet *set, const TokenList *list, uint64_t *
     return distinct;
 }
 
+static bool has_hash(const TokenList *list) {
+    return list->hash && token_hash_works();
+}
+
 static void make_short(TokenList *list, const uint64_t *ids) {
     for (uint32_t i = 0; i < SHORT_MAX && list->id_count; i++)
         list->ids[i] = ids[MIN(i, list->id_count - 1)];
@@ -164,40 +172,40 @@ static void make_short(TokenList *list, const uint64_t *ids) {
         list->group++;
 }
 
-/* A bit for every token of one or two bytes. Else one bit more than there are, which is 0: for all
- * tokens above. */
-static int make_bits(const TensorSet *set, TokenList *list, const uint64_t *ids,
-                     uint64_t bit_count) {
-    uint32_t bytes = element_bytes(set->token_element);
-
-    list->form = LIST_BITS;
-    list->bit_count = bytes <= 2 ? UINT64_C(1) << 8 * bytes : bit_count;
-    list->bits = calloc(list->bit_count / 64 + 1, sizeof *list->bits);
-    if (!list->bits)
+/* A byte for every token of one or two bytes; else for those up to the highest id and one more. */
+static int make_table(TokenList *list, const uint64_t *ids, uint64_t end) {
+    list->form = LIST_TABLE;
+    list->table_end = end;
+    list->table = malloc(end + 1);
+    if (!list->table)
         return -ENOMEM;
+    memset(list->table, 1, end + 1);
     for (uint32_t i = 0; i < list->id_count; i++)
-        list->bits[ids[i] / 64] |= UINT64_C(1) << ids[i] % 64;
+        list->table[ids[i]] = 0;
     return 0;
 }
 
 static int make_list(const TensorSet *set, TokenList *list, uint64_t *left) {
-    uint64_t *ids = malloc((list->count + (size_t)1) * sizeof *ids), bit_count = 0;
+    uint64_t *ids = malloc((list->count + (size_t)1) * sizeof *ids), end = 0;
+    uint32_t bytes = element_bytes(set->token_element);
     int r = 0;
 
     if (!ids)
         return -ENOMEM;
     list->id_count = sort_ids(set, list, ids);
+    if (list->id_count > SHORTEST_MAX && token_hash_works())
+        r = token_hash_make(bytes == 3 ? 4 : bytes, ids, list->id_count, &list->hash);
     if (list->id_count)
-        bit_count = ids[list->id_count - 1] + 1;
+        end = bytes <= 2 ? UINT64_C(1) << 8 * bytes : ids[list->id_count - 1] + 1;
     if (list->id_count <= SHORT_MAX) {
         make_short(list, ids);
-    } else if (bit_count - 1 < BITS_MAX && bit_count <= *left) {
-        *left -= bit_count;
-        r = make_bits(set, list, ids, bit_count);
+    } else if (r == 0 && !has_hash(list) && end - 1 < TABLE_MAX && end <= *left) {
+        *left -= end;
+        r = make_table(list, ids, end);
     } else {
         list->form = LIST_SORTED;
         list->sorted = ids;
-        return 0;
+        return r;
     }
     free(ids);
     return r;
@@ -218,7 +226,7 @@ static void add_list(const TensorSet *set, TokenLists *lists, uint32_t first, ui
 int token_lists_make(TensorSet *set) {
     size_t most = (size_t)set->step_count + set->count;
     TokenLists *lists = malloc(sizeof *lists + most * sizeof *lists->lists);
-    uint64_t left = BITS_IN_ALL;
+    uint64_t left = TABLES_IN_ALL;
     int r = 0;
 
     if (!lists)
@@ -242,7 +250,8 @@ void token_lists_free(TensorSet *set) {
     TokenLists *lists = set->token_lists;
 
     for (uint32_t i = 0; lists && i < lists->count; i++) {
-        free(lists->lists[i].bits);
+        free(lists->lists[i].table);
+        free(lists->lists[i].hash);
         free(lists->lists[i].sorted);
     }
     free(lists);
@@ -270,15 +279,15 @@ static uint64_t token_bits(uint32_t bytes, const void *tokens, size_t i) {
 
 /* Called with constants for `bytes`, so that each call becomes a loop of its own. */
 static inline __attribute__((always_inline)) void
-ask_bits(const TokenList *list, uint32_t bytes, const void *tokens, size_t count, uint8_t *to) {
-    const uint64_t *bits = list->bits, beyond = list->bit_count;
+ask_table(const TokenList *list, uint32_t bytes, const void *tokens, size_t count, uint8_t *to) {
+    const uint8_t *table = list->table;
 
     for (size_t i = 0; i < count; i++) {
         uint64_t token = token_bits(bytes, tokens, i);
 
         if (bytes > 2)
-            token = MIN(token, beyond);
-        to[i] = !(bits[token / 64] >> token % 64 & 1);
+            token = MIN(token, list->table_end);
+        to[i] = table[token];
     }
 }
 
@@ -301,19 +310,21 @@ static void ask(const TokenList *list, uint32_t bytes, const void *tokens, size_
 
     if (list->id_count == 0)
         memset(to, 1, count);
+    else if (has_hash(list))
+        token_hash_answer(list->hash, bytes, tokens, count, to);
     else if (list->form == LIST_SHORT)
         all_loops[convert_level()]->none_of[width][list->group](tokens, count, list->ids,
                                                                 list->id_count, to);
     else if (list->form == LIST_SORTED)
         ask_sorted(list, bytes, tokens, count, to);
     else if (bytes == 1)
-        ask_bits(list, 1, tokens, count, to);
+        ask_table(list, 1, tokens, count, to);
     else if (bytes == 2)
-        ask_bits(list, 2, tokens, count, to);
+        ask_table(list, 2, tokens, count, to);
     else if (bytes == 4)
-        ask_bits(list, 4, tokens, count, to);
+        ask_table(list, 4, tokens, count, to);
     else
-        ask_bits(list, 8, tokens, count, to);
+        ask_table(list, 8, tokens, count, to);
 }
 
 static void ask_tokens(const TokenList *list, uint32_t element, const uint8_t *tokens, size_t count,
