@@ -11,6 +11,7 @@
 #include <immintrin.h>
 #endif
 
+#include "base/attributes.h"
 #include "base/bytes.h"
 #include "format/element_format.h"
 #include "format/ring_format.h"

@@ -30,10 +30,13 @@ LOOP(f16_f32, uint16_t, uint32_t, f32_of_f16(value))
 LOOP(bf16_f32, uint16_t, uint32_t, (uint32_t)value << 16)
 #undef LOOP
 
+/* Stores that cross the lines of the cache take twice as long. */
 #define REPEAT(name, To)                                                               \
     LOOPS_TARGET static void LOOPS_NAME(name)(void *to, uint64_t bits, size_t count) { \
         __typeof__(To) *out = to;                                                      \
                                                                                        \
+        for (; count > CACHE_LINE && (uintptr_t)out % CACHE_LINE != 0; count--)        \
+            *out++ = (To)bits;                                                         \
         for (size_t i = 0; i < count; i++)                                             \
             out[i] = (To)bits;                                                         \
     }
