@@ -87,9 +87,7 @@ void dense_line_flush(void) {
     _mm_sfence();
 }
 #else
-typedef struct Piece {
-    uint8_t bytes[LINE_UNIT];
-} Piece;
+typedef uint8_t Piece __attribute__((vector_size(LINE_UNIT)));
 
 static inline Piece load_piece(const uint8_t *from) {
     Piece piece;

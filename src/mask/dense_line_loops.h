@@ -4,12 +4,6 @@
  * LINE_VECTOR the widest vector, LINE_LOAD and LINE_STORE move one, LINE_PIECE stores 16 bytes; all
  * of them end here. */
 
-/* A block of 64 bytes at address `to`. */
-LOOPS_TARGET static inline void LOOPS_NAME(store_block)(uint8_t *to, const uint8_t *from) {
-    for (size_t i = 0; i < CACHE_LINE; i += sizeof(LINE_VECTOR))
-        LINE_STORE(to + i, LINE_LOAD(from + i));
-}
-
 /* The blocks at .. stop, all of the same bytes. Returns where the next one begins. */
 LOOPS_TARGET static inline ptrdiff_t LOOPS_NAME(store_same)(uint8_t *to, ptrdiff_t at,
                                                             ptrdiff_t stop, const uint8_t *block) {
@@ -24,7 +18,8 @@ LOOPS_TARGET static inline ptrdiff_t LOOPS_NAME(store_same)(uint8_t *to, ptrdiff
 LOOPS_TARGET static inline ptrdiff_t
 LOOPS_NAME(store_inside)(uint8_t *to, ptrdiff_t at, ptrdiff_t stop, const uint8_t *inside) {
     for (; at + CACHE_LINE <= stop; at += CACHE_LINE)
-        LOOPS_NAME(store_block)(to + at, inside + at);
+        for (size_t i = 0; i < CACHE_LINE; i += sizeof(LINE_VECTOR))
+            LINE_STORE(to + at + i, LINE_LOAD(inside + at + i));
     return at;
 }
 
@@ -34,19 +29,22 @@ LOOPS_NAME(store_mixed)(const DenseLine *line, const ptrdiff_t *ends, ptrdiff_t 
     const uint8_t *before = block_until(ends[0] - at), *until = block_until(ends[1] - at);
     const uint8_t *real = block_until(ends[2] - at);
     const uint8_t *inside = line->inside ? line->inside + at : line->kept;
-    _Alignas(CACHE_LINE) uint8_t block[CACHE_LINE];
+    _Alignas(CACHE_LINE) LINE_VECTOR block[CACHE_LINE / sizeof(LINE_VECTOR)];
 
-    for (size_t i = 0; i < CACHE_LINE; i++) {
-        uint8_t keeps = until[i] & (uint8_t)~before[i];
-        block[i] = ((inside[i] & keeps) | (line->out[i] & (uint8_t)~keeps)) & real[i];
+    for (size_t i = 0; i < CACHE_LINE; i += sizeof(LINE_VECTOR)) {
+        LINE_VECTOR keeps = LINE_LOAD(until + i) & ~LINE_LOAD(before + i);
+        LINE_VECTOR bytes = (LINE_LOAD(inside + i) & keeps) | (LINE_LOAD(line->out + i) & ~keeps);
+
+        block[i / sizeof(LINE_VECTOR)] = bytes & LINE_LOAD(real + i);
     }
     if (at >= 0 && at + CACHE_LINE <= ends[3]) {
-        LOOPS_NAME(store_block)(to + at, block);
+        for (size_t i = 0; i < CACHE_LINE; i += sizeof(LINE_VECTOR))
+            LINE_STORE(to + at + i, block[i / sizeof(LINE_VECTOR)]);
         return at + CACHE_LINE;
     }
     for (ptrdiff_t i = 0; i < CACHE_LINE; i += LINE_UNIT)
         if (at + i >= 0 && at + i < ends[3])
-            LINE_PIECE(to + at + i, block + i);
+            LINE_PIECE(to + at + i, (const uint8_t *)block + i);
     return at + CACHE_LINE;
 }
 
