@@ -19,7 +19,7 @@
 #include "mask/fill_packed.h"
 #include "mask/token_lists.h"
 
-enum { ROWS = 64, LENGTH = 4096, PAIRS = 31, VALUES = 5 };
+enum { ROWS = 64, LENGTH = 4096, PAIRS = 31, VALUES = 6 };
 
 typedef struct Subject {
     const char *name;
@@ -79,6 +79,11 @@ typedef struct Subject {
     {.op = MASK_CAUSAL}, {.op = MASK_TOKEN_IDS, .count = 3}, { \
         .op = MASK_AND                                         \
     }
+#define PREFIX                                                                                \
+    {.op = MASK_CAUSAL}, {.op = MASK_INDICES, .count = 3}, {.op = MASK_NOT}, {.op = MASK_OR}, \
+        {.op = MASK_LENGTHS}, {                                                               \
+        .op = MASK_AND                                                                        \
+    }
 #define LEFT .side = SEQFEED_SIDE_LEFT
 #define PACKED .packed = true
 
@@ -108,6 +113,8 @@ static const Subject subjects[] = {
     {"dense odd float32", ALONE(ADDITIVE_FLOAT32, 2, LENGTH - 86, CAUSAL)},
     {"dense token_ids bool", ALONE(BOOL, 4, LENGTH, CAUSAL_IDS)},
     {"dense token_ids float32", ALONE(FLOAT32, 2, LENGTH, CAUSAL_IDS)},
+    {"dense any_of bool", ALONE(BOOL, 4, LENGTH, PREFIX)},
+    {"dense any_of float32", ALONE(ADDITIVE_FLOAT32, 2, LENGTH, PREFIX)},
     {"dense 128 bool", ALONE(BOOL, 8, 128, CAUSAL)},
     {"dense 128 float32", ALONE(FLOAT32, 8, 128, CAUSAL)},
     {"dense 512 bool", ALONE(BOOL, 8, 512, CAUSAL)},

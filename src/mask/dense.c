@@ -10,8 +10,10 @@
 #include "mask/row_view.h"
 
 enum {
-    INSIDE_BYTES = 16384,  /* of a line that are worked out at once: they stay in the L1 … */
-    CACHED_BYTES = 4 << 20 /* a mask up to this stays in the cache for who reads it next */
+    INSIDE_BYTES = 16384,   /* of a line that are worked out at once: they stay in the L1 … */
+    CACHED_BYTES = 4 << 20, /* a mask up to this stays in the cache for who reads it next */
+    LEAVES_MAX = 4,         /* steps about queries in a mask that is no conjunction */
+    CASE_BYTES = 4096       /* of a line that are worked out at once for each case of those */
 };
 
 /* A mask over queries and places as a conjunction: whatever looks at places alone is worked out
@@ -40,8 +42,12 @@ static uint32_t operand_begin(const MaskStep *steps, uint32_t last) {
     }
 }
 
+static bool is_about_queries(const MaskStep *step) {
+    return step->op == MASK_CAUSAL || step->op == MASK_WINDOW || step->op == MASK_SEGMENTS;
+}
+
 static void dense_add(Dense *dense, const MaskStep *steps, uint32_t count) {
-    bool looks_at_queries = false, first = dense->key_count == 0;
+    bool first = dense->key_count == 0;
 
     if (count > 1 && steps[count - 1].op == MASK_AND) {
         uint32_t middle = operand_begin(steps, count - 2);
@@ -69,9 +75,7 @@ static void dense_add(Dense *dense, const MaskStep *steps, uint32_t count) {
     if (count == 1 && steps[0].op == MASK_TRUE)
         return;
     for (uint32_t s = 0; s < count; s++)
-        looks_at_queries |= steps[s].op == MASK_CAUSAL || steps[s].op == MASK_WINDOW ||
-                            steps[s].op == MASK_SEGMENTS;
-    dense->general |= looks_at_queries;
+        dense->general |= is_about_queries(&steps[s]);
     memcpy(dense->keys + dense->key_count, steps, count * sizeof *steps);
     dense->key_count += count;
     if (!first)
@@ -138,8 +142,8 @@ static void dense_columns(const RowWalk *row, const TensorSpec *spec, const Dens
 }
 
 /* The elements of columns first .. last as far as places decide. */
-static void dense_inside(const RowWalk *row, const TensorSpec *spec, const Dense *dense,
-                         uint32_t first, uint32_t last, uint8_t *ret_inside) {
+static void dense_inside(const RowWalk *row, const TensorSpec *spec, const MaskStep *steps,
+                         uint32_t step_count, uint32_t first, uint32_t last, uint8_t *ret_inside) {
     uint32_t bytes = tensor_dtype_bytes(spec->dtype);
     uint8_t answers[ANSWER_TILE];
     RowWalk walk = *row;
@@ -152,7 +156,7 @@ static void dense_inside(const RowWalk *row, const TensorSpec *spec, const Dense
 
         for (uint32_t at = MAX(run.first, first), stop; at < end; at = stop) {
             stop = MIN(end - at, (uint32_t)ANSWER_TILE) + at;
-            answer_steps(&run.view, dense->keys, dense->key_count, 0, at, stop, answers);
+            answer_steps(&run.view, steps, step_count, 0, at, stop, answers);
             convert_select(ret_inside + (size_t)(at - first) * bytes, answers, bits, bytes,
                            stop - at);
         }
@@ -172,8 +176,122 @@ static void dense_mixed(const RowWalk *row, const TensorSpec *spec, const Dense 
         last = MIN(length - first, columns) + first;
         line.end = (size_t)(last - first) * bytes;
         line.bytes = last == length ? (tensor_dense_stride(length) - first) * bytes : line.end;
-        dense_inside(row, spec, dense, first, last, inside + DENSE_LINE_MARGIN);
+        dense_inside(row, spec, dense->keys, dense->key_count, first, last,
+                     inside + DENSE_LINE_MARGIN);
         dense_columns(row, spec, dense, &line, first, last, to);
+    }
+}
+
+/* The different steps of a mask that are about queries. For one query each is true in a run of
+ * places; where a run begins or ends, one case of truths gives way to another. What places decide
+ * in each case is worked out once for all queries. */
+typedef struct Leaves {
+    MaskStep steps[LEAVES_MAX];
+    uint32_t count, cases;
+    uint32_t low[LEAVES_MAX], high[LEAVES_MAX]; /* as one query has them */
+} Leaves;
+
+static uint32_t leaf_find(const Leaves *leaves, const MaskStep *step) {
+    uint32_t leaf = 0;
+
+    while (leaf < leaves->count &&
+           (leaves->steps[leaf].op != step->op || leaves->steps[leaf].count != step->count))
+        leaf++;
+    return leaf;
+}
+
+/* False: there are too many. */
+static bool leaves_find(const MaskStep *steps, uint32_t count, Leaves *ret_leaves) {
+    Leaves leaves = {0};
+
+    for (uint32_t s = 0; s < count; s++) {
+        if (!is_about_queries(&steps[s]) || leaf_find(&leaves, &steps[s]) < leaves.count)
+            continue;
+        if (leaves.count == LEAVES_MAX)
+            return false;
+        leaves.steps[leaves.count++] = steps[s];
+    }
+    leaves.cases = 1u << leaves.count;
+    *ret_leaves = leaves;
+    return true;
+}
+
+static void leaves_query(Leaves *leaves, const RowRun *run, uint32_t query, uint32_t length) {
+    for (uint32_t l = 0; l < leaves->count; l++) {
+        uint32_t low = 0, high = length, window = leaves->steps[l].count;
+
+        if (leaves->steps[l].op == MASK_CAUSAL)
+            high = query + 1;
+        else if (leaves->steps[l].op == MASK_WINDOW)
+            low = query >= window ? query - window + 1 : 0;
+        else
+            dense_own_segment(run, query, &low, &high);
+        leaves->low[l] = low;
+        leaves->high[l] = high;
+    }
+}
+
+/* Columns first .. last in one case: bit l tells what leaf l is. */
+static void leaves_case(const Leaves *leaves, uint32_t truths, const RowWalk *row,
+                        const TensorSpec *spec, uint32_t first, uint32_t last, uint8_t *to) {
+    MaskStep steps[TENSOR_STEPS_MAX];
+
+    memcpy(steps, steps_of(row->set, spec), spec->step_count * sizeof *steps);
+    for (uint32_t s = 0; s < spec->step_count; s++)
+        if (is_about_queries(&steps[s]))
+            steps[s] = (MaskStep){.op = truths >> leaf_find(leaves, &steps[s]) & 1 ? MASK_TRUE
+                                                                                   : MASK_FALSE};
+    dense_inside(row, spec, steps, spec->step_count, first, last, to);
+}
+
+/* Columns first .. last of the query that leaves_query() was told, from those of the cases. */
+static void leaves_line(const Leaves *leaves, uint8_t (*const cases)[CASE_BYTES], uint32_t bytes,
+                        uint32_t first, uint32_t last, uint8_t *to) {
+    for (uint32_t at = first, next; at < last; at = next) {
+        uint32_t truths = 0;
+
+        next = last;
+        for (uint32_t l = 0; l < leaves->count; l++) {
+            if (at >= leaves->high[l])
+                continue;
+            truths |= (uint32_t)(at >= leaves->low[l]) << l;
+            next = MIN(next, at < leaves->low[l] ? leaves->low[l] : leaves->high[l]);
+        }
+        memcpy(to + (size_t)(at - first) * bytes, cases[truths] + (size_t)(at - first) * bytes,
+               (size_t)(next - at) * bytes);
+    }
+}
+
+/* Columns first .. last of all queries. */
+static void leaves_columns(Leaves *leaves, const RowWalk *row, const TensorSpec *spec,
+                           DenseLineFunction *store, uint32_t first, uint32_t last, uint8_t *to) {
+    uint8_t cases[1 << LEAVES_MAX][CASE_BYTES], inside[CASE_BYTES + 2 * DENSE_LINE_MARGIN] = {0};
+    uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
+    uint64_t stride = tensor_dense_stride(length);
+    DenseLine line = {.inside = inside + DENSE_LINE_MARGIN, .end = (size_t)(last - first) * bytes};
+    RowWalk walk = *row;
+    RowRun run = {0};
+
+    line.bytes = last == length ? (stride - first) * bytes : line.end;
+    for (uint32_t truths = 0; truths < leaves->cases; truths++)
+        leaves_case(leaves, truths, row, spec, first, last, cases[truths]);
+    to += (size_t)first * bytes;
+    for (uint32_t query = 0; query < length; query++, to += stride * bytes) {
+        while (query >= run.last)
+            (void)row_walk_next(&walk, &run);
+        leaves_query(leaves, &run, query, length);
+        leaves_line(leaves, cases, bytes, first, last, inside + DENSE_LINE_MARGIN);
+        store(&line, 0, line.end, to);
+    }
+}
+
+static void dense_leaves(Leaves *leaves, const RowWalk *row, const TensorSpec *spec,
+                         DenseLineFunction *store, uint8_t *to) {
+    uint32_t columns = CASE_BYTES / tensor_dtype_bytes(spec->dtype);
+
+    for (uint32_t first = 0, last; first < row->length; first = last) {
+        last = MIN(row->length - first, columns) + first;
+        leaves_columns(leaves, row, spec, store, first, last, to);
     }
 }
 
@@ -182,7 +300,7 @@ static uint64_t dense_bytes(const TensorSet *set, const TensorSpec *spec, uint32
     uint64_t rows = set->rows_max;
 
     if (set->places_max)
-        rows = MIN(rows, set->places_max / length);
+        rows = MIN(rows, set->places_max / MAX(length, 1u));
     return rows * tensor_row_bytes(spec, length);
 }
 
@@ -193,12 +311,9 @@ void dense_fill(const TensorSet *set, const TensorSpec *spec, const FillRow *sou
     Dense dense = {.window = UINT32_MAX, .end = length};
     DenseLine line = {.end = (size_t)length * bytes, .bytes = tensor_dense_stride(length) * bytes};
     uint64_t bits[2];
+    Leaves leaves;
 
     dense_add(&dense, steps_of(set, spec), spec->step_count);
-    if (dense.general) {
-        dense_general(&row, spec, to);
-        return;
-    }
     dense.past_cache = dense_bytes(set, spec, length) > CACHED_BYTES;
     answer_bits(spec, bits);
     convert_repeat(line.out, bits[0], bytes, sizeof line.out / bytes);
@@ -207,7 +322,11 @@ void dense_fill(const TensorSet *set, const TensorSpec *spec, const FillRow *sou
         dense.begin = row.begin;
         dense.end = row.begin + row_tokens(sources, count);
     }
-    if (dense.key_count == 0)
+    if (dense.general && leaves_find(steps_of(set, spec), spec->step_count, &leaves))
+        dense_leaves(&leaves, &row, spec, dense_line_find(dense.past_cache), to);
+    else if (dense.general)
+        dense_general(&row, spec, to);
+    else if (dense.key_count == 0)
         dense_columns(&row, spec, &dense, &line, 0, length, to);
     else
         dense_mixed(&row, spec, &dense, &line, to);

@@ -79,7 +79,7 @@ static void make_leaf(Case *test) {
 
 static void make_mask(Case *test) {
     TensorSpec *spec = &test->set.tensors[0];
-    uint32_t leaves = 1 + draw(5), pending = 0;
+    uint32_t leaves = 1 + draw(draw(4) ? 5 : 14), pending = 0;
 
     *spec = (TensorSpec){.source = TENSOR_MASK_DENSE, .width = 1};
     spec->dtype = 1 + draw(SEQFEED_DTYPE_COUNT - 1);
@@ -87,7 +87,7 @@ static void make_mask(Case *test) {
     spec->pad = (int64_t)((uint64_t)draw(UINT32_MAX) << 32 | draw(UINT32_MAX));
     while (leaves > 0 || pending > 1) {
         if (pending > 1 && (leaves == 0 || draw(2))) {
-            add_step(&test->set, (MaskStep){.op = draw(20) ? MASK_AND : MASK_OR});
+            add_step(&test->set, (MaskStep){.op = draw(draw(2) ? 3 : 30) ? MASK_AND : MASK_OR});
             pending--;
         } else {
             make_leaf(test);
