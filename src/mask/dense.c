@@ -244,28 +244,46 @@ static void leaves_case(const Leaves *leaves, uint32_t truths, const RowWalk *ro
     dense_inside(row, spec, steps, spec->step_count, first, last, to);
 }
 
-/* Columns first .. last of the query that leaves_query() was told, from those of the cases. */
-static void leaves_line(const Leaves *leaves, uint8_t (*const cases)[CASE_BYTES], uint32_t bytes,
-                        uint32_t first, uint32_t last, uint8_t *to) {
-    for (uint32_t at = first, next; at < last; at = next) {
+/* As much of columns first .. last as lies in at .. end, for the query that leaves_query() was
+ * told, from those of the cases. */
+static void leaves_line(const Leaves *leaves, const uint8_t *const *cases, uint32_t bytes,
+                        uint32_t first, uint32_t last, uint32_t at, uint32_t end, uint8_t *to) {
+    at = MAX(at, first);
+    end = MIN(end, last);
+    for (uint32_t next; at < end; at = next) {
+        size_t offset = (size_t)(at - first) * bytes;
         uint32_t truths = 0;
 
-        next = last;
+        next = end;
         for (uint32_t l = 0; l < leaves->count; l++) {
             if (at >= leaves->high[l])
                 continue;
             truths |= (uint32_t)(at >= leaves->low[l]) << l;
             next = MIN(next, at < leaves->low[l] ? leaves->low[l] : leaves->high[l]);
         }
-        memcpy(to + (size_t)(at - first) * bytes, cases[truths] + (size_t)(at - first) * bytes,
-               (size_t)(next - at) * bytes);
+        memcpy(to + offset, cases[truths] + offset, (size_t)(next - at) * bytes);
+    }
+}
+
+/* The line of the query before becomes that of this one: only what the ends of runs passed changes.
+ */
+static void leaves_turn(const Leaves *before, const Leaves *leaves, const uint8_t *const *cases,
+                        uint32_t bytes, uint32_t first, uint32_t last, uint8_t *line) {
+    for (uint32_t l = 0; l < leaves->count; l++) {
+        uint32_t low = leaves->low[l], high = leaves->high[l];
+
+        leaves_line(leaves, cases, bytes, first, last, MIN(low, before->low[l]),
+                    MAX(low, before->low[l]), line);
+        leaves_line(leaves, cases, bytes, first, last, MIN(high, before->high[l]),
+                    MAX(high, before->high[l]), line);
     }
 }
 
 /* Columns first .. last of all queries. */
 static void leaves_columns(Leaves *leaves, const RowWalk *row, const TensorSpec *spec,
                            DenseLineFunction *store, uint32_t first, uint32_t last, uint8_t *to) {
-    uint8_t cases[1 << LEAVES_MAX][CASE_BYTES], inside[CASE_BYTES + 2 * DENSE_LINE_MARGIN] = {0};
+    uint8_t memory[1 << LEAVES_MAX][CASE_BYTES], inside[CASE_BYTES + 2 * DENSE_LINE_MARGIN] = {0};
+    const uint8_t *cases[1 << LEAVES_MAX];
     uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
     uint64_t stride = tensor_dense_stride(length);
     DenseLine line = {.inside = inside + DENSE_LINE_MARGIN, .end = (size_t)(last - first) * bytes};
@@ -273,14 +291,21 @@ static void leaves_columns(Leaves *leaves, const RowWalk *row, const TensorSpec 
     RowRun run = {0};
 
     line.bytes = last == length ? (stride - first) * bytes : line.end;
-    for (uint32_t truths = 0; truths < leaves->cases; truths++)
-        leaves_case(leaves, truths, row, spec, first, last, cases[truths]);
+    for (uint32_t truths = 0; truths < leaves->cases; truths++) {
+        leaves_case(leaves, truths, row, spec, first, last, memory[truths]);
+        cases[truths] = memory[truths];
+    }
     to += (size_t)first * bytes;
     for (uint32_t query = 0; query < length; query++, to += stride * bytes) {
+        Leaves before = *leaves;
+
         while (query >= run.last)
             (void)row_walk_next(&walk, &run);
         leaves_query(leaves, &run, query, length);
-        leaves_line(leaves, cases, bytes, first, last, inside + DENSE_LINE_MARGIN);
+        if (query == 0)
+            leaves_line(leaves, cases, bytes, first, last, first, last, inside + DENSE_LINE_MARGIN);
+        else
+            leaves_turn(&before, leaves, cases, bytes, first, last, inside + DENSE_LINE_MARGIN);
         store(&line, 0, line.end, to);
     }
 }
