@@ -144,7 +144,7 @@ bool token_hash_works(void) {
 
 /* `none` holds tokens that no table can have; the answers for these join it. */
 WIDE static inline void answer_words(const TokenHash *hash, const __m512i *words,
-                                     const __m512i *buckets, __mmask32 *none, uint8_t *to) {
+                                     const __m512i *buckets, const __mmask32 *none, uint8_t *to) {
     __mmask32 other[VECTORS] = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX};
 
     for (uint32_t d = 0; d < hash->depth; d++) {

@@ -80,7 +80,7 @@ typedef struct TokenLoops {
                                                                                                  \
         for (uint32_t j = 0; j < id_count; j++)                                                  \
             wanted[j] = WIDE_ALL_##bits(ids[j]);                                                 \
-        for (; count - i >= size; i += size) {                                                   \
+        for (; count - i >= (size); i += (size)) {                                               \
             __m512i values = _mm512_loadu_si512(in + i);                                         \
             __mmask##size none = none_##bits##_vector(wanted, id_count, (__mmask##size) ~0ull,   \
                                                       values);                                   \
