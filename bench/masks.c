@@ -48,8 +48,8 @@ typedef struct Subject {
                  .step_count = 1}},                                                                \
     .steps = {{.op = MASK_TOKEN_IDS, .count = number}}, .step_count = 1, .count = 1, .rows = ROWS, \
     .length = LENGTH, .element = type
-#define DENSE(type, kind, fill, row_count, places, ...)                                         \
-    .tensors = {{.source = TENSOR_MASK_DENSE,                                                   \
+#define MASK(from, type, kind, fill, row_count, places, ...)                                    \
+    .tensors = {{.source = from,                                                                \
                  .dtype = type,                                                                 \
                  .polarity = kind,                                                              \
                  .pad = fill,                                                                   \
@@ -62,7 +62,8 @@ typedef struct Subject {
 #define INT64 SEQFEED_INT64, SEQFEED_POLARITY_KEEP, 0
 #define ADDITIVE_FLOAT32 SEQFEED_FLOAT32, SEQFEED_POLARITY_ADDITIVE, 0xff7fffff
 #define ADDITIVE_BFLOAT16 SEQFEED_BFLOAT16, SEQFEED_POLARITY_ADDITIVE, 0xff7f
-#define ALONE(...) DENSE(__VA_ARGS__)
+#define ROW_MASK(...) MASK(TENSOR_MASK, __VA_ARGS__)
+#define DENSE(...) MASK(TENSOR_MASK_DENSE, __VA_ARGS__)
 #define CAUSAL                                   \
     {.op = MASK_CAUSAL}, {.op = MASK_LENGTHS}, { \
         .op = MASK_AND                           \
@@ -78,6 +79,10 @@ typedef struct Subject {
 #define CAUSAL_IDS                                             \
     {.op = MASK_CAUSAL}, {.op = MASK_TOKEN_IDS, .count = 3}, { \
         .op = MASK_AND                                         \
+    }
+#define LENGTHS_IDS                                             \
+    {.op = MASK_LENGTHS}, {.op = MASK_TOKEN_IDS, .count = 3}, { \
+        .op = MASK_AND                                          \
     }
 #define PREFIX                                                                                \
     {.op = MASK_CAUSAL}, {.op = MASK_INDICES, .count = 3}, {.op = MASK_NOT}, {.op = MASK_OR}, \
@@ -97,28 +102,30 @@ static const Subject subjects[] = {
     {"token_ids x 100 bool u32", IDS(ELEMENT_U32, 100)},
     {"token_ids x 900 bool", IDS(ELEMENT_U16, 900)},
     {"token_ids x 900 bool u32", IDS(ELEMENT_U32, 900)},
+    {"lengths and ids bool", ROW_MASK(BOOL, ROWS, LENGTH, LENGTHS_IDS)},
+    {"lengths and ids int64", ROW_MASK(INT64, ROWS, LENGTH, LENGTHS_IDS)},
     {"special_tokens int64", {SPECIAL}, .count = 1, PLAIN_ROWS},
-    {"dense causal bool", ALONE(BOOL, 4, LENGTH, CAUSAL)},
-    {"dense causal float32", ALONE(FLOAT32, 2, LENGTH, CAUSAL)},
-    {"dense causal int64", ALONE(INT64, 1, LENGTH, CAUSAL)},
-    {"dense additive float32", ALONE(ADDITIVE_FLOAT32, 2, LENGTH, CAUSAL)},
-    {"dense additive bfloat16", ALONE(ADDITIVE_BFLOAT16, 2, LENGTH, CAUSAL)},
-    {"dense window bool", ALONE(BOOL, 4, LENGTH, WINDOW)},
-    {"dense window float32", ALONE(ADDITIVE_FLOAT32, 2, LENGTH, WINDOW)},
-    {"dense left bool", ALONE(BOOL, 4, LENGTH, CAUSAL), LEFT},
-    {"dense left float32", ALONE(ADDITIVE_FLOAT32, 2, LENGTH, CAUSAL), LEFT},
-    {"dense packed bool", ALONE(BOOL, 4, LENGTH, SEGMENTS), PACKED},
-    {"dense packed bfloat16", ALONE(ADDITIVE_BFLOAT16, 2, LENGTH, SEGMENTS), PACKED},
-    {"dense odd bool", ALONE(BOOL, 4, LENGTH - 86, CAUSAL)},
-    {"dense odd float32", ALONE(ADDITIVE_FLOAT32, 2, LENGTH - 86, CAUSAL)},
-    {"dense token_ids bool", ALONE(BOOL, 4, LENGTH, CAUSAL_IDS)},
-    {"dense token_ids float32", ALONE(FLOAT32, 2, LENGTH, CAUSAL_IDS)},
-    {"dense any_of bool", ALONE(BOOL, 4, LENGTH, PREFIX)},
-    {"dense any_of float32", ALONE(ADDITIVE_FLOAT32, 2, LENGTH, PREFIX)},
-    {"dense 128 bool", ALONE(BOOL, 8, 128, CAUSAL)},
-    {"dense 128 float32", ALONE(FLOAT32, 8, 128, CAUSAL)},
-    {"dense 512 bool", ALONE(BOOL, 8, 512, CAUSAL)},
-    {"dense 512 float32", ALONE(FLOAT32, 8, 512, CAUSAL)},
+    {"dense causal bool", DENSE(BOOL, 4, LENGTH, CAUSAL)},
+    {"dense causal float32", DENSE(FLOAT32, 2, LENGTH, CAUSAL)},
+    {"dense causal int64", DENSE(INT64, 1, LENGTH, CAUSAL)},
+    {"dense additive float32", DENSE(ADDITIVE_FLOAT32, 2, LENGTH, CAUSAL)},
+    {"dense additive bfloat16", DENSE(ADDITIVE_BFLOAT16, 2, LENGTH, CAUSAL)},
+    {"dense window bool", DENSE(BOOL, 4, LENGTH, WINDOW)},
+    {"dense window float32", DENSE(ADDITIVE_FLOAT32, 2, LENGTH, WINDOW)},
+    {"dense left bool", DENSE(BOOL, 4, LENGTH, CAUSAL), LEFT},
+    {"dense left float32", DENSE(ADDITIVE_FLOAT32, 2, LENGTH, CAUSAL), LEFT},
+    {"dense packed bool", DENSE(BOOL, 4, LENGTH, SEGMENTS), PACKED},
+    {"dense packed bfloat16", DENSE(ADDITIVE_BFLOAT16, 2, LENGTH, SEGMENTS), PACKED},
+    {"dense odd bool", DENSE(BOOL, 4, LENGTH - 86, CAUSAL)},
+    {"dense odd float32", DENSE(ADDITIVE_FLOAT32, 2, LENGTH - 86, CAUSAL)},
+    {"dense token_ids bool", DENSE(BOOL, 4, LENGTH, CAUSAL_IDS)},
+    {"dense token_ids float32", DENSE(FLOAT32, 2, LENGTH, CAUSAL_IDS)},
+    {"dense any_of bool", DENSE(BOOL, 4, LENGTH, PREFIX)},
+    {"dense any_of float32", DENSE(ADDITIVE_FLOAT32, 2, LENGTH, PREFIX)},
+    {"dense 128 bool", DENSE(BOOL, 8, 128, CAUSAL)},
+    {"dense 128 float32", DENSE(FLOAT32, 8, 128, CAUSAL)},
+    {"dense 512 bool", DENSE(BOOL, 8, 512, CAUSAL)},
+    {"dense 512 float32", DENSE(FLOAT32, 8, 512, CAUSAL)},
 };
 
 static int compare(const void *a, const void *b) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Masks are worked out for a tile of neighbouring places at a time: each step of the mask is one
  * loop over bytes that are 0 or 1, which compilers turn into vector code, and the steps' answers
- * stay in the first-level cache. What is right for one place is said in mask_rule.h. */
+ * stay in the first-level cache. Steps that have one answer for a whole tile, as most have for most
+ * tiles, are not written down. What is right for one place is said in mask_rule.h. */
 #include "mask/answer.h"
 
 #include <assert.h>
@@ -11,12 +12,24 @@
 #include "mask/mask_rule.h"
 #include "mask/token_lists.h"
 
-void answer_range(uint8_t *answers, uint32_t first, uint32_t last, uint64_t from, uint64_t to) {
+/* Places first .. last: 1 for from .. to. */
+static void answer_range(uint8_t *answers, uint32_t first, uint32_t last, uint64_t from,
+                         uint64_t to) {
     uint32_t low = (uint32_t)MIN(MAX(from, first), last), high = (uint32_t)MIN(MAX(to, low), last);
 
     memset(answers, 0, low - first);
     memset(answers + (low - first), 1, high - low);
     memset(answers + (high - first), 0, last - high);
+}
+
+/* The same where one answer may be all. */
+static int answer_run(uint8_t *answers, uint32_t first, uint32_t last, uint64_t from, uint64_t to) {
+    if (from <= first && to >= last)
+        return 1;
+    if (from >= last || to <= first || from >= to)
+        return 0;
+    answer_range(answers, first, last, from, to);
+    return ANSWER_MIXED;
 }
 
 static void clear_index(const RowView *row, uint8_t *answers, uint32_t first, uint32_t last,
@@ -58,79 +71,118 @@ static void clear_listed(const RowView *row, const MaskStep *step, uint32_t firs
     }
 }
 
-/* The answer of a step that combines nothing. */
-static void answer_leaf(const RowView *row, const MaskStep *step, uint32_t query, uint32_t first,
-                        uint32_t last, uint8_t *answers) {
+static int answer_ids(const RowView *row, const MaskStep *step, uint32_t first, uint32_t last,
+                      uint8_t *answers) {
+    int padding = !token_lists_pad(row->set, step->first, step->count);
+
+    if (row->begin >= last || row->begin + row->real <= first)
+        return padding;
+    answer_tokens(row, step->first, step->count, padding, first, last, answers);
+    return ANSWER_MIXED;
+}
+
+/* The answer of a step that combines nothing, or ANSWER_MIXED. */
+static int answer_leaf(const RowView *row, const MaskStep *step, uint32_t query, uint32_t first,
+                       uint32_t last, uint8_t *answers) {
     const int64_t *values = row->set->values + step->first;
     uint32_t window_first = query >= step->count ? query - step->count + 1 : 0;
 
     switch (step->op) {
     case MASK_LENGTHS:
-        answer_range(answers, first, last, row->begin, (uint64_t)row->begin + row->real);
-        return;
+        return answer_run(answers, first, last, row->begin, (uint64_t)row->begin + row->real);
     case MASK_CAUSAL:
-        answer_range(answers, first, last, 0, (uint64_t)query + 1);
-        return;
+        return answer_run(answers, first, last, 0, (uint64_t)query + 1);
     case MASK_WINDOW:
-        answer_range(answers, first, last, window_first, UINT64_MAX);
-        return;
+        return answer_run(answers, first, last, window_first, UINT64_MAX);
     case MASK_SEGMENTS:
-        answer_range(answers, first, last, row->begin,
-                     row->begin + (query - row->begin < row->real ? (uint64_t)row->real : 0));
-        return;
+        return answer_run(answers, first, last, row->begin,
+                          row->begin + (query - row->begin < row->real ? (uint64_t)row->real : 0));
     case MASK_TOKEN_IDS:
-        answer_tokens(row, step->first, step->count,
-                      !token_lists_pad(row->set, step->first, step->count), first, last, answers);
-        return;
+        return answer_ids(row, step, first, last, answers);
     case MASK_INDICES:
         memset(answers, 1, last - first);
         for (uint32_t i = 0; i < step->count; i++)
             clear_index(row, answers, first, last, values[i]);
-        return;
+        return ANSWER_MIXED;
     case MASK_INDEX_COLUMN:
         memset(answers, 1, last - first);
         clear_listed(row, step, first, last, answers);
-        return;
+        return ANSWER_MIXED;
     default:
-        memset(answers, step->op == MASK_TRUE, last - first);
+        return step->op == MASK_TRUE;
     }
+}
+
+/* The first of two answers becomes what the step makes of both. */
+static void answer_join(uint32_t op, int *answers, uint8_t **bytes, uint32_t places) {
+    int decisive = op == MASK_OR; /* whatever the other one is */
+    uint8_t *a = bytes[0], *b = bytes[1];
+
+    if (answers[0] == decisive || answers[1] == decisive) {
+        answers[0] = decisive;
+    } else if (answers[0] != ANSWER_MIXED) {
+        answers[0] = answers[1];
+        bytes[0] = b;
+        bytes[1] = a;
+    } else if (answers[1] == ANSWER_MIXED && op == MASK_AND) {
+        for (uint32_t i = 0; i < places; i++)
+            a[i] &= b[i];
+    } else if (answers[1] == ANSWER_MIXED) {
+        for (uint32_t i = 0; i < places; i++)
+            a[i] |= b[i];
+    }
+}
+
+static void answer_not(int *answer, uint8_t *bytes, uint32_t places) {
+    if (*answer != ANSWER_MIXED)
+        *answer ^= 1;
+    else
+        for (uint32_t i = 0; i < places; i++)
+            bytes[i] ^= 1;
+}
+
+/* Several steps; other than ANSWER_MIXED: the answer for all places, whatever ret_answers holds. */
+static int answer_all(const RowView *row, const MaskStep *steps, uint32_t count, uint32_t query,
+                      uint32_t first, uint32_t last, uint8_t *ret_answers) {
+    uint8_t memory[TENSOR_DEPTH_MAX][ANSWER_TILE], *bytes[TENSOR_DEPTH_MAX] = {ret_answers};
+    uint32_t top = 0, places = last - first;
+    int answers[TENSOR_DEPTH_MAX];
+
+    assert(places <= ANSWER_TILE);
+    for (uint32_t depth = 1; depth < TENSOR_DEPTH_MAX; depth++)
+        bytes[depth] = memory[depth];
+    for (uint32_t s = 0; s < count; s++) {
+        if (steps[s].op == MASK_AND || steps[s].op == MASK_OR) {
+            assert(top > 1);
+            top--;
+            answer_join(steps[s].op, &answers[top - 1], &bytes[top - 1], places);
+        } else if (steps[s].op == MASK_NOT) {
+            assert(top > 0);
+            answer_not(&answers[top - 1], bytes[top - 1], places);
+        } else {
+            assert(top < TENSOR_DEPTH_MAX);
+            answers[top] = answer_leaf(row, &steps[s], query, first, last, bytes[top]);
+            top++;
+        }
+    }
+    assert(top == 1);
+    if (answers[0] == ANSWER_MIXED && bytes[0] != ret_answers)
+        memcpy(ret_answers, bytes[0], places);
+    return answers[0];
+}
+
+int answer_whole(const RowView *row, const MaskStep *steps, uint32_t count, uint32_t query,
+                 uint32_t first, uint32_t last, uint8_t *ret_answers) {
+    return count == 1 ? answer_leaf(row, steps, query, first, last, ret_answers)
+                      : answer_all(row, steps, count, query, first, last, ret_answers);
 }
 
 void answer_steps(const RowView *row, const MaskStep *steps, uint32_t count, uint32_t query,
                   uint32_t first, uint32_t last, uint8_t *ret_answers) {
-    uint8_t stack[TENSOR_DEPTH_MAX][ANSWER_TILE];
-    uint32_t top = 0, places = last - first;
+    int answer = answer_whole(row, steps, count, query, first, last, ret_answers);
 
-    if (count == 1) {
-        answer_leaf(row, steps, query, first, last, ret_answers);
-        return;
-    }
-    assert(places <= ANSWER_TILE);
-    for (uint32_t s = 0; s < count; s++) {
-        uint8_t *a = top > 1 ? stack[top - 2] : stack[0], *b = top > 0 ? stack[top - 1] : stack[0];
-
-        switch (steps[s].op) {
-        case MASK_AND:
-            for (uint32_t i = 0; i < places; i++)
-                a[i] &= b[i];
-            top--;
-            break;
-        case MASK_OR:
-            for (uint32_t i = 0; i < places; i++)
-                a[i] |= b[i];
-            top--;
-            break;
-        case MASK_NOT:
-            for (uint32_t i = 0; i < places; i++)
-                b[i] ^= 1;
-            break;
-        default:
-            assert(top < TENSOR_DEPTH_MAX);
-            answer_leaf(row, &steps[s], query, first, last, stack[top++]);
-        }
-    }
-    assert(top == 1);
-    memcpy(ret_answers, stack[0], places);
+    if (answer != ANSWER_MIXED)
+        memset(ret_answers, answer, last - first);
 }
 
 void answer_bits(const TensorSpec *spec, uint64_t ret_bits[2]) {

@@ -22,16 +22,18 @@ static bool is_plain(const TensorSpec *spec) {
 
 static void compute_mask(const RowView *row, const TensorSpec *spec, uint32_t first, uint32_t last,
                          uint8_t *to) {
+    uint32_t bytes = tensor_dtype_bytes(spec->dtype);
+    bool plain = is_plain(spec);
     uint8_t answers[ANSWER_TILE];
     uint64_t bits[2];
+    int answer = answer_whole(row, steps_of(row->set, spec), spec->step_count, 0, first, last,
+                              plain ? to : answers);
 
-    if (is_plain(spec)) {
-        answer_steps(row, steps_of(row->set, spec), spec->step_count, 0, first, last, to);
-        return;
-    }
-    answer_steps(row, steps_of(row->set, spec), spec->step_count, 0, first, last, answers);
     answer_bits(spec, bits);
-    convert_select(to, answers, bits, tensor_dtype_bytes(spec->dtype), last - first);
+    if (answer != ANSWER_MIXED)
+        convert_repeat(to, bits[answer], bytes, last - first);
+    else if (!plain)
+        convert_select(to, answers, bits, bytes, last - first);
 }
 
 /* The padded column for places first .. last. */

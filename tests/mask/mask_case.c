@@ -147,7 +147,10 @@ static void make_rows(MaskCase *test) {
     /* Sometimes more than one tile of the CPU backend. */
     for (uint32_t t = 0; t < test->set.count; t++)
         has_dense |= test->set.tensors[t].source == TENSOR_MASK_DENSE;
-    test->length += mask_case_draw(3) ? mask_case_draw(20) : has_dense ? 0 : 300;
+    if (mask_case_draw(3))
+        test->length += mask_case_draw(20);
+    else if (!has_dense)
+        test->length += mask_case_draw(8) ? 300 : 1100;
 }
 
 void mask_case_init(MaskCase *test, uint32_t seed) {
