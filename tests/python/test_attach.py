@@ -54,6 +54,17 @@ def test_state_resumes_exactly_on_any_world(start, corpus):
     assert len(again) == 20 and tokens_of(again) == everything[6:]
 
 
+def test_what_is_no_state_is_called_so(start, corpus):
+    daemon = start(corpus[1])
+    with pytest.raises(ValueError, match=r"no state_dict\(\) of a feed.*'cursor'.*model"):
+        seqfeed.attach("train", socket=daemon.socket, resume={"model": 1})
+    with seqfeed.attach("train", socket=daemon.socket) as feed:
+        before = next(feed).cursor
+        with pytest.raises(ValueError, match=r"no state_dict\(\) of a feed"):
+            feed.load_state_dict({})
+        assert next(feed).cursor != before  # it goes on
+
+
 def test_set_epoch(start, corpus):
     daemon = start(corpus[1], batch={"size": 64})
     feed = seqfeed.attach("train", socket=daemon.socket)

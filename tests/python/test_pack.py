@@ -179,3 +179,48 @@ def test_a_hugging_face_dataset(tmp_path):
         assert len(packed) == (100, 50, 100)[number]
         assert packed.labels == [f"class {number}" for number in range(10)]
     assert [column.name for column in packed.columns] == ["tokens", "label"]
+
+
+class Foreign:
+    """What tensors of torch and arrays of JAX have in common."""
+
+    def __init__(self, values):
+        self.values = numpy.array(values)
+        self.shape, self.dtype = self.values.shape, self.values.dtype
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+    def __len__(self):
+        return len(self.values)
+
+    def __iter__(self):
+        return map(Foreign, self.values)  # its numbers are of its own kind too
+
+
+def test_tensors_of_others_are_taken(tmp_path):
+    rows = [{"input_ids": Foreign([5, 6, 70000]), "label": Foreign(2), "frames": Foreign([[0.5, 1], [2, 3]])},
+            {"input_ids": Foreign([7]), "label": Foreign(0), "frames": Foreign([[4, 5.5]])}]
+    seqfeed.pack(rows, tmp_path / "out")
+    first, second = seqfeed.Dataset(tmp_path / "out")
+    assert first["tokens"].tolist() == [5, 6, 70000] and second["tokens"].tolist() == [7]
+    assert (first["label"], second["label"]) == (2, 0)
+    assert first["frames"].tolist() == [[0.5, 1], [2, 3]] and second["frames"].tolist() == [[4, 5.5]]
+    seqfeed.pack(Foreign([[1, 2], [3, 4]]), tmp_path / "rows")
+    assert [each["tokens"].tolist() for each in seqfeed.Dataset(tmp_path / "rows")] == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("rows", [["some", "text"], [{"input_ids": "some", "label": 1}], [{"tokens": "text"}]])
+def test_text_as_sequences_is_refused(tmp_path, rows):
+    with pytest.raises(ValueError, match="seqfeed.tokenize"):
+        seqfeed.pack(rows, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dataset_that_is_there_is_replaced_on_demand(tmp_path):
+    seqfeed.pack([[1]], tmp_path / "out")
+    with pytest.raises(FileExistsError, match="force=True"):
+        seqfeed.pack([[2]], tmp_path / "out")
+    assert seqfeed.Dataset(tmp_path / "out")[0]["tokens"].tolist() == [1]
+    seqfeed.pack([[2]], tmp_path / "out", force=True)
+    assert seqfeed.Dataset(tmp_path / "out")[0]["tokens"].tolist() == [2]

@@ -20,6 +20,12 @@ RETRY_FIRST, RETRY_MOST = 0.02, 1.0
 Result = TypeVar("Result")
 
 
+def _cursor_of(state: Dict[str, Any]) -> str:
+    if "cursor" not in state:
+        raise ValueError(f"this is no state_dict() of a feed: it has no 'cursor', but {sorted(state)}")
+    return str(state["cursor"])
+
+
 class CursorError(ValueError):
     """The cursor is of another plan; the sentence names the fields that differ."""
 
@@ -168,7 +174,7 @@ class Feed:
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Go on after the batch that was the last one when `state` was taken. Raises what attach()
         raises; every process of the group does the same."""
-        self.seek(state["cursor"])
+        self.seek(_cursor_of(state))
 
     def seek(self, cursor: str) -> None:
         """Go on at a cursor: of a batch, or "sf1;epoch=E" for the start of an epoch. Every process of
@@ -267,7 +273,7 @@ def attach(feed: str, *, socket: Optional[os.PathLike[str] | str] = None, rank: 
         raise ValueError(f"members={members}: at least 1")
     place = _ranks.place(rank, world_size, local_world_size)
     group, local, count = _group(group, members, local_world_size, place, join)
-    cursor = resume["cursor"] if isinstance(resume, dict) else resume
+    cursor = _cursor_of(resume) if isinstance(resume, dict) else resume
     options = {"feed": feed, "socket": None if socket is None else os.fspath(socket), "group": group,
                "cursor": cursor, "rank": place.rank, "world": place.world, "local": local,
                "members": count, "seed": seed, "join_next": join == "next"}

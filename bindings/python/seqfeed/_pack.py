@@ -66,7 +66,13 @@ class _Table:
 
 
 def _get(row: Any, source: Any) -> Any:
-    return row if source is None else row[source]
+    """Of a row; tensors of torch and arrays of JAX as numpy sees them."""
+    value = row if source is None else row[source]
+    as_array = getattr(value, "__array__", None)
+    if as_array is None:
+        return value
+    array = as_array()
+    return array if array.shape else array.item()
 
 
 def _length(value: Any) -> Optional[int]:
@@ -149,9 +155,11 @@ def _column(source: Any, name: str, looked: List[Any], lengths: List[int]) -> _C
 
 def _schema(looked: List[Any], columns: Optional[Mapping[Any, str]], token_type: str) -> List[_Column]:
     names = _names(looked[0], columns)
+    if _is_text(_get(looked[0], next(iter(names)))):
+        raise ValueError("the sequences hold no numbers: seqfeed.tokenize() makes numbers of text files")
     left_out = [str(key) for key in names if _is_text(_get(looked[0], key))]
     if left_out:
-        if columns or names[next(iter(names))] in left_out:
+        if columns:
             raise ValueError(f"column {left_out[0]} holds no numbers")
         print(f"seqfeed: left out, because they are no numbers: {', '.join(left_out)}",
               file=sys.stderr)
@@ -206,6 +214,7 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
     it all keys keep their names, tokens or input_ids is the sequence, and text is left out.
     token_type: u8 u16 u24 u32 i32 i64 f16 bf16 f32, or auto: by a first pass over data that can be
     read twice, else u32; floats stay floats.
+    force: replace the dataset that is there.
     Numbers become per-sequence columns, lists as long as the tokens per-token columns, others ragged
     ones, as the first 256 rows have it; what does not fit later is an error that names its row.
 
@@ -226,8 +235,11 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
         schema[0] = schema[0]._replace(type=word)
     if jobs is None:
         jobs = len(os.sched_getaffinity(0))
-    writer = _seqfeed.Writer(os.fspath(out), [(column.name, column.kind, column.type, column.width) for column in schema], pad_id, level,
-                             block, shard, jobs, force)
+    shape = [(column.name, column.kind, column.type, column.width) for column in schema]
+    try:
+        writer = _seqfeed.Writer(os.fspath(out), shape, pad_id, level, block, shard, jobs, force)
+    except FileExistsError as error:  # the sentence is that of the tool
+        raise FileExistsError(error.errno, str(error.strerror).replace("--force", "force=True")) from None
     try:
         names = labels or next(filter(None, (_label_names(data, column) for column in schema)), None)
         if names:
