@@ -157,7 +157,7 @@ def test_the_merged_client_header_compiles_everywhere(tmp_path, compiler, langua
 
 @needs_shellcheck
 def test_scripts_pass_shellcheck():
-    scripts = [ROOT / "dev", ROOT / ".ci/run"]
+    scripts = [ROOT / "dev", ROOT / ".ci/run", ROOT / "tests/python/from_nothing", ROOT / "tests/python/sanitized"]
     ran = subprocess.run(["shellcheck", *map(str, scripts)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
 
