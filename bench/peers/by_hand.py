@@ -96,6 +96,7 @@ def shuffled(blocks, seed, part=0, parts=1, window=WINDOW, bucket=False):
 
 class Loader:
     needs, format, server, program = (), None, None, False
+    packed = False  # several sequences a row, so that rows have no label and a mask with gaps
     tasks = ("W1", "W2", "W3", "W4", "W5")
 
     def __init__(self, job):
@@ -210,9 +211,9 @@ class TorchMapped(Loader):
 
 # --- seqfeed -------------------------------------------------------------------------------------
 
-def seqfeed_config(job):
+def seqfeed_config(job, **more):
     batch = {"policy": "bucket", "size": BATCH} if job.bucket else {"size": BATCH}
-    return {"feeds": {"train": {"dataset": job.data / "seqfeed", "batch": batch}}}
+    return {"feeds": {"train": {"dataset": job.data / "seqfeed", "batch": batch}}, **more}
 
 
 class SeqfeedServer:
@@ -233,11 +234,12 @@ class Seqfeed(Loader):
     """attach() and numpy views. Alone it starts its daemon as well, several share one."""
     needs, format, server = ("seqfeed",), "seqfeed", SeqfeedServer
     tasks = ("W0", "W1", "W2", "W3", "W4", "W5", "share")
+    settings: dict = {}  # beside the feed
 
     def __init__(self, job):
         super().__init__(job)
         import seqfeed
-        self.daemon = None if job.server else seqfeed.Daemon(seqfeed_config(job))
+        self.daemon = None if job.server else seqfeed.Daemon(seqfeed_config(job, **self.settings))
         options = {"socket": self.daemon.socket if self.daemon else self._socket(), "rank": job.rank,
                    "world_size": job.world, "local_world_size": job.world}
         if job.trainers > 1:
@@ -271,6 +273,11 @@ class Seqfeed(Loader):
         self.feed.close()
         if self.daemon:
             self.daemon.stop()
+
+
+class SeqfeedAnew(Seqfeed):
+    """The same, but each epoch is read and decoded anew, as most others do."""
+    tasks, settings = ("W1",), {"cache": 0}
 
 
 class SeqfeedTorch(Seqfeed):
@@ -314,6 +321,7 @@ class Client(Seqfeed):
 # Name -> class, workers and, where they are not those of the class, tasks.
 LOADERS = {
     "seqfeed, C client": (Client, 0), "seqfeed, numpy views": (Seqfeed, 0),
+    "seqfeed, numpy views, no cache": (SeqfeedAnew, 0),
     "seqfeed.torch, zero_copy": (SeqfeedViews, 0), "seqfeed.torch": (SeqfeedTorch, 0),
     "numpy + zstandard by hand": (ByHand, 0), "numpy by hand, uncompressed": (Mapped, 0),
     "PyTorch DataLoader, in process": (Torch, 0, ("W1", "W2", "W3", "W4", "W5", "share")),

@@ -148,8 +148,10 @@ class Comparison:
 
     @staticmethod
     def environment(job, port):
-        local = {"RANK": job.get("rank", 0), "LOCAL_RANK": job.get("rank", 0), "WORLD_SIZE": job["world"],
-                 "LOCAL_WORLD_SIZE": job["world"], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        # LitData reads GLOBAL_RANK where torch.distributed does not run, the others read RANK.
+        rank, world = job.get("rank", 0), job["world"]
+        local = {"RANK": rank, "GLOBAL_RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world,
+                 "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
                  "OMP_NUM_THREADS": 1, "HF_HUB_OFFLINE": 1, "HF_DATASETS_OFFLINE": 1, "PYTHONWARNINGS": "ignore",
                  "HF_DATASETS_DISABLE_PROGRESS_BARS": 1, "HF_HOME": job["scratch"], "TMPDIR": job["scratch"]}
         return os.environ | {name: str(value) for name, value in local.items()}
@@ -258,6 +260,9 @@ def install(venv):
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     pip = [venv / "bin/python", "-m", "pip", "install", "--disable-pip-version-check"]
     subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=True)
+    if subprocess.run([*pip, "-r", HERE / "requirements-built.txt"], check=False).returncode:
+        print("catid_dataloader was not built and will be left out; Debian has what it needs in "
+              "build-essential and cmake", file=sys.stderr)
     subprocess.run([*pip, "--force-reinstall", "--no-deps", ROOT], check=True)
 
 

@@ -14,6 +14,7 @@ import sys
 import numpy
 
 VOCABULARY, LONGEST, LABELS, LEVEL = 50257, 2048, 1000, 3
+SHARD = 4 << 20  # bytes, so that each rank and worker has some of its own
 BLOCK = 1 << 16  # tokens of one block of the loaders that are written by hand
 
 
@@ -111,7 +112,7 @@ def write_blocks(corpus, out):
 def write_mds(corpus, out):
     from streaming import MDSWriter
     with MDSWriter(out=str(out), columns={"tokens": "ndarray:uint16", "label": "int64"}, hashes=[],
-                   compression=f"zstd:{LEVEL}", size_limit=16 << 20) as writer:
+                   compression=f"zstd:{LEVEL}", size_limit=SHARD) as writer:
         for number in range(len(corpus)):
             tokens, label = corpus[number]
             writer.write({"tokens": tokens, "label": label})
@@ -130,12 +131,28 @@ def write_tar(corpus, out):
 
 def write_chunks(corpus, out):
     from litdata.streaming.writer import BinaryWriter
-    writer = BinaryWriter(str(out), chunk_bytes="16MB", compression=f"zstd:{LEVEL}")
+    writer = BinaryWriter(str(out), chunk_bytes=f"{SHARD >> 20}MB", compression=f"zstd:{LEVEL}")
     for number in range(len(corpus)):
         tokens, label = corpus[number]
         writer[number] = {"tokens": numpy.array(tokens), "label": int(label)}
     writer.done()
     writer.merge()
+
+
+def write_sequences(corpus, out, labelled=True):
+    """A file for each CPU, one zstd frame (level 1, there is no other) of four-byte tokens a sequence. There is
+    no place for labels: they go before the tokens."""
+    import catid_dataloader
+    out.mkdir()
+    writer = catid_dataloader.DataPreparation(str(out), byte_tokens=False)
+    for number in range(len(corpus)):
+        tokens, label = corpus[number]
+        writer.write_tokens(numpy.concatenate(([label], tokens)) if labelled else tokens)
+    writer.destroy()
+
+
+def write_sequences_alone(corpus, out):
+    write_sequences(corpus, out, labelled=False)
 
 
 def _table(corpus):
@@ -173,7 +190,7 @@ def write_records(corpus, out):
 
 FORMATS = {"plain": None, "seqfeed": write_seqfeed, "blocks": write_blocks, "mds": write_mds,
            "tar": write_tar, "chunks": write_chunks, "arrow": write_arrow, "parquet": write_parquet,
-           "records": write_records}
+           "records": write_records, "sequences": write_sequences, "sequences-alone": write_sequences_alone}
 
 
 def prepare(path, count, format_):

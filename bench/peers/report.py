@@ -218,8 +218,11 @@ by their sums.
 - First batch: from before the loader is built, which for seqfeed includes the start of its daemon.
 - Memory: the most, of all processes together, in the epoch that is checked; shared and mapped pages count once,
   and the interpreter with its imports counts.
-- seqfeed runs with its defaults: `cache: auto`, `threads: auto`, 8 slots. zstd is at level 3 wherever a format
-  compresses; *uncompressed* ones, Arrow and WebDataset's tar files have nothing to decode.
+- seqfeed runs with its defaults: `cache: auto`, `threads: auto`, 8 slots. This dataset fits into the cache, so
+  it is decoded once; *no cache* decodes each epoch anew, as by hand, PyTorch, SPDL, Grain, Parquet and
+  catid_dataloader do. MosaicML and LitData decompress once too, into files.
+- zstd is at level 3 wherever a format compresses (catid_dataloader: 1, it has no other); *uncompressed* ones,
+  Arrow and WebDataset's tar files have nothing to decode.
 - Workers do not help most loaders on {cpus} CPUs; lines with workers show it. Torch has one thread.
 
 ## Goals
@@ -255,19 +258,25 @@ Numpy's are compared with numpy views, torch's with `seqfeed.torch`.
 
 - One machine with {cpus} CPUs: daemon, trainer and workers compete. More cores help loaders with workers, and
   seqfeed with `threads`.
-- Shuffling differs: all sequences (Arrow, Grain, uncompressed), blocks in windows (seqfeed, by hand, SPDL,
-  PyTorch), shards and a buffer (WebDataset, Parquet), chunks (LitData), blocks of its own (MosaicML).
+- Shuffling differs: all sequences (Arrow, Grain, catid_dataloader, uncompressed), blocks in windows (seqfeed, by
+  hand, SPDL, PyTorch), shards and a buffer (WebDataset, Parquet), chunks (LitData), blocks of its own (MosaicML).
 - The formats of *by hand*, PyTorch and SPDL are written for this comparison; SPDL is an engine and runs the
   code of *by hand* in threads.
 - TensorSocket wants batches of one shape, so its rows are 2048 wide, and it leaves out what does not fill its
   messages. It is made to share tensors on a GPU; there is none here.
-- To give two ranks equally much, LitData leaves sequences out, Hugging Face's sampler and MosaicML repeat
-  some. seqfeed repeats batches and flags them; flagged ones are not counted here.
+- To give two ranks equally much, Hugging Face's sampler and MosaicML repeat sequences. seqfeed repeats batches
+  and flags them; flagged ones are not counted here. LitData would leave some out and is told not to.
 - After a sleep of 5 ms caches are cold: the same `next` takes several times what it takes in W0.
 - Trainers that share cost the daemon more although each batch is written once: they read it into the caches
   of every CPU, from where the next one must be fetched back. Who waits spins for a while before it sleeps,
   which counts as *loader CPU*.
-- catid's dataloader, in C++, is not compared: it is in no package index.
+- catid_dataloader has rows of int32 tokens, no mask and nowhere for labels. Here each label is written before
+  its sequence's tokens, `context_size` and `min_data_length` are such that a row holds one sequence, and int64
+  tokens, mask and labels are made of its rows in numpy. *Packed rows* is what it is made for: 64 rows of 2048,
+  full of sequences with a padding token between them, so 8 times the tokens a batch; its labels are left out and
+  its mask has gaps. It reads past the page cache (O_DIRECT), where all others find their files.
+- MosaicML's two trainers of W2 wait for each other at the start: jobs that start at the same moment would choose
+  the same name for their shared memory.
 {missing}"""
 
 
