@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -100,6 +101,33 @@ class Bench:
         for members in (2, 4):
             self.add(f"{members} members", "daemon CPU over 1 member's", harness.spread(
                 [more["cpu"] / one["cpu"] for more, one in zip(found[members], found[1])]))
+
+    def fan_out_cached(self, batches=20000):
+        """The same where a batch costs least: blocks decoded once. Trainers look into batches, or only take
+        them, and then all CPU that is used is the loader's."""
+        small = self.dataset("small")
+        for what, touch in (("cache auto", 1), ("cache auto, not looked at", 0)):
+            ratios = {members: ([], []) for members in (2, 4)}
+            for _ in range(self.pairs):
+                used = {members: self.shared(small, batches, members, touch) for members in (1, 2, 4)}
+                for members, (daemon, all_of_it) in ratios.items():
+                    daemon.append(used[members][0] / used[1][0])
+                    all_of_it.append(sum(used[members]) / sum(used[1]))
+            for members, (daemon, all_of_it) in ratios.items():
+                self.add(f"{members} members, {what}", "daemon CPU over 1 member's", harness.spread(daemon))
+                if not touch:
+                    self.add(f"{members} members, {what}", "CPU of all over 1 member's", harness.spread(all_of_it))
+
+    def shared(self, dataset, batches, members, touch):
+        """CPU seconds of the daemon, and of all its trainers."""
+        options = ("--group", "bench", "--members", members) if members > 1 else ()
+        with harness.Daemon(self.build, dataset, cache="auto", threads="auto") as daemon:
+            epoch = daemon.plan(self.build)["batches_per_epoch"]
+            daemon.consume(self.build, epoch, "--touch", 0)
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = daemon.consume(self.build, batches, "--touch", touch, copies=members, each=lambda i: options)[1]
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return cpu, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     def ranks(self):
         """Of the large dataset, whose last round that repeats a batch (tail: repeat) weighs little."""
@@ -261,7 +289,7 @@ def machine():
             "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()}
 
 
-PARTS = ["throughput", "text", "policies", "fan_out", "ranks", "second_epoch", "waits", "start", "resume", "idle",
+PARTS = ["throughput", "text", "policies", "fan_out", "fan_out_cached", "ranks", "second_epoch", "waits", "start", "resume", "idle",
          "cold", "blocks"]
 
 
