@@ -171,7 +171,9 @@ static PyObject *batch_ledger(PyObject *object, void *unused) {
     const Lease *lease = ((BatchObject *)object)->lease;
     SeqfeedLedger ledger;
 
-    if (lease->released || seqfeed_ledger(&lease->batch, &ledger) < 0)
+    if (lease->has_ledger)
+        ledger = lease->ledger;
+    else if (lease->released || seqfeed_ledger(&lease->batch, &ledger) < 0)
         return batch_void();
     return Py_BuildValue(
         "(IKKKKKKKKKIKK)", ledger.sequences, (unsigned long long)(ledger.trained + ledger.ignored),

@@ -3,17 +3,30 @@
  * signals often enough that Ctrl-C feels prompt. */
 #include <errno.h>
 
+#include "ahead.h"
 #include "module.h"
 
-enum { FEED_SLICE_MS = 100 }; /* how long a signal may go unnoticed */
+enum {
+    FEED_SLICE_MS = 100, /* how long a signal may go unnoticed */
+    FEED_AHEAD_US =
+        150, /* a trainer that is away for less, and for two copies, copies faster itself */
+    FEED_AWAY_MOST_MS = 10,    /* what a longer absence counts as */
+    FEED_ALONE_BYTES = 1 << 20 /* a copy of more gives the lock away meanwhile */
+};
 
+#define NS_PER_US INT64_C(1000)
 #define NS_PER_MS INT64_C(1000000)
 
 typedef struct FeedObject {
     PyObject ob_base;
     Attachment *attachment; /* NULL once closed */
-    PyObject *batch_class, *tensor_class;
-    bool busy; /* some thread is inside a call that is one thread's at a time */
+    PyObject *batch_class, *tensor_class, *maker_class;
+    bool busy;    /* some thread is inside a call that is one thread's at a time */
+    Ahead *ahead; /* NULL until tensors are asked for */
+    /* In nanoseconds: when a copy was handed out last; how long the trainer is then away, and how
+     * long a copy takes, on average. */
+    int64_t left_ns, away_ns, copy_ns;
+    unsigned long long copied_ahead; /* copies that were ready when the trainer came */
 } FeedObject;
 
 static int64_t nanoseconds(double seconds) {
@@ -22,20 +35,36 @@ static int64_t nanoseconds(double seconds) {
     return seconds > 1e9 ? INT64_C(1000000000) * 1000000000 : (int64_t)(seconds * 1e9);
 }
 
+static void feed_leave(FeedObject *self) {
+    Attachment *attachment = self->attachment;
+    Ahead *ahead = self->ahead;
+
+    self->attachment = NULL;
+    self->ahead = NULL;
+    Py_BEGIN_ALLOW_THREADS ahead_free(ahead);
+    attachment_unref(attachment);
+    Py_END_ALLOW_THREADS
+}
+
 static void feed_dealloc(PyObject *object) {
     FeedObject *self = (FeedObject *)object;
-    Attachment *attachment = self->attachment;
 
-    Py_BEGIN_ALLOW_THREADS attachment_unref(attachment);
-    Py_END_ALLOW_THREADS Py_XDECREF(self->batch_class);
+    feed_leave(self);
+    Py_XDECREF(self->batch_class);
     Py_XDECREF(self->tensor_class);
+    Py_XDECREF(self->maker_class);
     module_free(object);
 }
 
-/* Enter a call that belongs to one thread; NULL and an exception when it cannot be. */
+/* Enter a call that belongs to one thread, and take the attachment back from the one that copies;
+ * NULL and an exception when it cannot be. */
 static Seqfeed *feed_enter(FeedObject *self) {
     if (!self->attachment) {
         PyErr_SetString(PyExc_ValueError, "this attachment is closed");
+        return NULL;
+    }
+    if (seqfeed_private_is_forked(self->attachment->feed)) {
+        (void)module_raise(-ECHILD, "this process was forked after the attach: attach again in it");
         return NULL;
     }
     if (self->busy) {
@@ -44,6 +73,10 @@ static Seqfeed *feed_enter(FeedObject *self) {
         return NULL;
     }
     self->busy = true;
+    if (self->ahead && !ahead_settle(self->ahead)) {
+        Py_BEGIN_ALLOW_THREADS ahead_wait(self->ahead);
+        Py_END_ALLOW_THREADS
+    }
     return self->attachment->feed;
 }
 
@@ -68,34 +101,177 @@ static int feed_wait(Seqfeed *feed, SeqfeedBatch *ret_batch, int64_t timeout_ns)
     }
 }
 
-/* next(timeout) -> a batch, or 1 at the end of the epoch, or 2 when the daemon drains. */
-static PyObject *feed_next(PyObject *object, PyObject *argument) {
-    FeedObject *self = (FeedObject *)object;
-    double seconds = PyFloat_AsDouble(argument);
+/* After feed_enter(): the next batch, in its slot or as a copy that was made ahead. 0; an outcome;
+ * or -1 and an exception. */
+static int feed_take(FeedObject *self, PyObject *seconds, Lease **ret_lease) {
+    Seqfeed *feed = self->attachment->feed;
+    double timeout = PyFloat_AsDouble(seconds);
     SeqfeedBatch batch;
-    Seqfeed *feed;
     Lease *lease;
     int r;
 
     if (PyErr_Occurred())
-        return NULL;
-    feed = feed_enter(self);
-    if (!feed)
-        return NULL;
-    r = feed_wait(feed, &batch, nanoseconds(seconds));
-    self->busy = false;
-    if (r == -ECHILD)
-        return module_raise(r, "this process was forked after the attach: attach again in it");
-    if (r < 0)
-        return module_raise(r, seqfeed_message(feed));
-    if (r > 0)
-        return PyLong_FromLong(r);
-    lease = lease_new(self->attachment, &batch);
+        return -1;
+    lease = self->ahead ? ahead_take(self->ahead) : NULL;
+    if (!lease) {
+        r = feed_wait(feed, &batch, nanoseconds(timeout));
+        if (r < 0)
+            (void)module_raise(r, seqfeed_message(feed));
+        if (r != 0)
+            return r < 0 ? -1 : r;
+        lease = lease_new(self->attachment, &batch);
+    }
     if (!lease) {
         (void)seqfeed_release(feed, &batch);
-        return PyErr_NoMemory();
+        PyErr_NoMemory();
+        return -1;
     }
+    *ret_lease = lease;
+    return 0;
+}
+
+/* next(timeout) -> a batch, or 1 at the end of the epoch, or 2 when the daemon drains. */
+static PyObject *feed_next(PyObject *object, PyObject *timeout) {
+    FeedObject *self = (FeedObject *)object;
+    Lease *lease;
+    int r;
+
+    if (!feed_enter(self))
+        return NULL;
+    r = feed_take(self, timeout, &lease);
+    self->busy = false;
+    if (r != 0)
+        return r < 0 ? NULL : PyLong_FromLong(r);
     return batch_object_new(self->batch_class, self->tensor_class, lease);
+}
+
+/* ---- tensors of another library ---- */
+
+/* The batch as a copy in memory of the maker. 0, or -1 and an exception, and the lease as it was.
+ */
+static int feed_copy(FeedObject *self, MakerObject *maker, Lease **lease) {
+    int64_t started_ns = seqfeed_private_now();
+    PoolChunk *chunk = NULL;
+    Lease *copy = NULL;
+    size_t size = 0;
+    int r = lease_measure(*lease, &size);
+
+    if (r == 0) {
+        chunk = pool_take(&maker->pool, size);
+        if (!chunk)
+            return -1;
+        if (size > FEED_ALONE_BYTES) {
+            Py_BEGIN_ALLOW_THREADS r = lease_copy(*lease, chunk, &copy);
+            Py_END_ALLOW_THREADS
+        } else
+            r = lease_copy(*lease, chunk, &copy);
+        pool_chunk_unref(chunk);
+    }
+    if (r < 0) {
+        (void)module_raise(r, "the description of a tensor is damaged");
+        return -1;
+    }
+    lease_unref(*lease);
+    *lease = copy;
+    self->copy_ns += (seqfeed_private_now() - started_ns - self->copy_ns) / 4;
+    return 0;
+}
+
+/* The trainer leaves: is it worth while to copy the next batch meanwhile? */
+static void feed_look_ahead(FeedObject *self, MakerObject *maker, bool epoch_ends) {
+    PoolChunk *chunk;
+
+    if (epoch_ends || self->away_ns < FEED_AHEAD_US * NS_PER_US + 2 * self->copy_ns)
+        return;
+    chunk = pool_take(&maker->pool, maker->pool.largest);
+    if (!chunk) {
+        PyErr_Clear(); /* then it is copied when the trainer comes */
+        return;
+    }
+    ahead_ask(self->ahead, chunk);
+    pool_chunk_unref(chunk);
+}
+
+static void feed_note_absence(FeedObject *self) {
+    int64_t away_ns = self->left_ns == 0 ? 0 : seqfeed_private_now() - self->left_ns;
+
+    if (away_ns > FEED_AWAY_MOST_MS * NS_PER_MS)
+        away_ns = FEED_AWAY_MOST_MS * NS_PER_MS;
+    self->away_ns += (away_ns - self->away_ns) / 4;
+}
+
+typedef enum FeedKind { FEED_VIEWS, FEED_COPIES, FEED_WHOLE } FeedKind;
+
+/* What was taken, as the maker makes it; NULL and an exception: it is still to be taken. */
+static PyObject *feed_make(FeedObject *self, MakerObject *maker, FeedKind kind, Lease *lease) {
+    bool ahead = lease->chunk != NULL, epoch_ends;
+    PyObject *made = NULL, *facts = NULL;
+    Lease *facts_lease;
+
+    if (kind == FEED_VIEWS || ahead || feed_copy(self, maker, &lease) == 0) {
+        facts_lease = lease_facts(lease);
+        facts = facts_lease ? batch_object_new(self->batch_class, self->tensor_class, facts_lease)
+                            : PyErr_NoMemory();
+    }
+    if (facts)
+        made = kind == FEED_WHOLE ? maker_object_whole(maker, lease, facts)
+                                  : maker_object_make(maker, lease, facts);
+    Py_XDECREF(facts);
+    if (!made) {
+        ahead_put(self->ahead, lease);
+        return NULL;
+    }
+    self->copied_ahead += ahead;
+    epoch_ends = lease->batch.flags & SEQFEED_BATCH_EPOCH_END;
+    lease_unref(lease);
+    if (kind != FEED_VIEWS)
+        feed_look_ahead(self, maker, epoch_ends);
+    return made;
+}
+
+static PyObject *feed_tensors(PyObject *object, PyObject *const *arguments, Py_ssize_t count,
+                              FeedKind kind) {
+    FeedObject *self = (FeedObject *)object;
+    PyObject *made = NULL;
+    MakerObject *maker;
+    Lease *lease;
+    int r;
+
+    if (count != 2 || !PyObject_TypeCheck(arguments[0], (PyTypeObject *)self->maker_class)) {
+        PyErr_SetString(PyExc_TypeError, "a maker and a time-out are wanted");
+        return NULL;
+    }
+    maker = (MakerObject *)arguments[0];
+    feed_note_absence(self);
+    if (!feed_enter(self))
+        return NULL;
+    if (!self->ahead)
+        self->ahead = ahead_new(self->attachment);
+    r = self->ahead ? feed_take(self, arguments[1], &lease) : -1;
+    if (r == 0)
+        made = feed_make(self, maker, kind, lease);
+    self->busy = false;
+    self->left_ns = seqfeed_private_now();
+    if (r > 0)
+        return PyLong_FromLong(r);
+    return made || PyErr_Occurred() ? made : PyErr_NoMemory();
+}
+
+/* next_views(maker, timeout) -> a batch of the maker's whose tensors are views of the slot; or as
+ * next().
+ */
+static PyObject *feed_next_views(PyObject *object, PyObject *const *arguments, Py_ssize_t count) {
+    return feed_tensors(object, arguments, count, FEED_VIEWS);
+}
+
+/* The same of copies, in memory of the maker; the slot goes back. */
+static PyObject *feed_next_copies(PyObject *object, PyObject *const *arguments, Py_ssize_t count) {
+    return feed_tensors(object, arguments, count, FEED_COPIES);
+}
+
+/* A copy as one piece: maker_object_whole() says how. */
+static PyObject *feed_next_whole(PyObject *object, PyObject *const *arguments, Py_ssize_t count) {
+    return feed_tensors(object, arguments, count, FEED_WHOLE);
 }
 
 static PyObject *feed_length(PyObject *object, PyObject *unused) {
@@ -113,15 +289,13 @@ static PyObject *feed_length(PyObject *object, PyObject *unused) {
 
 static PyObject *feed_close(PyObject *object, PyObject *unused) {
     FeedObject *self = (FeedObject *)object;
-    Attachment *attachment = self->attachment;
 
     if (self->busy) {
         PyErr_SetString(PyExc_RuntimeError, "another thread waits on this attachment");
         return NULL;
     }
-    self->attachment = NULL;
-    Py_BEGIN_ALLOW_THREADS attachment_unref(attachment);
-    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+    feed_leave(self);
+    Py_RETURN_NONE;
 }
 
 static PyObject *feed_text(PyObject *object, const char *(*get)(const Seqfeed *)) {
@@ -148,14 +322,33 @@ static PyObject *feed_slots(PyObject *object, void *unused) {
     return PyLong_FromUnsignedLong(self->attachment ? seqfeed_slots(self->attachment->feed) : 0);
 }
 
-static PyMethodDef feed_methods[] = {{"next", feed_next, METH_O, NULL},
-                                     {"length", feed_length, METH_NOARGS, NULL},
-                                     {"close", feed_close, METH_NOARGS, NULL},
-                                     {NULL, NULL, 0, NULL}};
+static PyObject *feed_copied_ahead(PyObject *object, void *unused) {
+    return PyLong_FromUnsignedLongLong(((FeedObject *)object)->copied_ahead);
+}
+
+/* Is the next batch here already? */
+static PyObject *feed_ready(PyObject *object, void *unused) {
+    FeedObject *self = (FeedObject *)object;
+
+    return PyBool_FromLong(self->ahead && ahead_is_ready(self->ahead));
+}
+
+#define FEED_FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef feed_methods[] = {
+    {"next", feed_next, METH_O, NULL},
+    {"next_views", FEED_FAST(feed_next_views), METH_FASTCALL, NULL},
+    {"next_copies", FEED_FAST(feed_next_copies), METH_FASTCALL, NULL},
+    {"next_whole", FEED_FAST(feed_next_whole), METH_FASTCALL, NULL},
+    {"length", feed_length, METH_NOARGS, NULL},
+    {"close", feed_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL}};
 
 static PyGetSetDef feed_fields[] = {{"start_cursor", feed_start_cursor, NULL, NULL, NULL},
                                     {"plan", feed_plan, NULL, NULL, NULL},
                                     {"slots", feed_slots, NULL, NULL, NULL},
+                                    {"ready", feed_ready, NULL, NULL, NULL},
+                                    {"copied_ahead", feed_copied_ahead, NULL, NULL, NULL},
                                     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyType_Slot feed_slot_table[] = {{Py_tp_dealloc, (void *)(uintptr_t)feed_dealloc},
@@ -170,15 +363,18 @@ static PyType_Spec feed_spec = {"seqfeed._seqfeed.Attachment", sizeof(FeedObject
 static PyObject *feed_object_new(PyObject *module, Seqfeed *feed, PyObject *batch_class,
                                  PyObject *tensor_class) {
     PyObject *type = PyObject_GetAttrString(module, "Attachment");
-    FeedObject *self = type ? PyObject_New(FeedObject, (PyTypeObject *)type) : NULL;
+    PyObject *maker_class = type ? PyObject_GetAttrString(module, "Maker") : NULL;
+    FeedObject *self = maker_class ? (FeedObject *)PyType_GenericAlloc((PyTypeObject *)type, 0)
+                                   : NULL;
 
     Py_XDECREF(type);
     if (self) {
         self->attachment = attachment_new(feed);
         self->batch_class = Py_NewRef(batch_class);
         self->tensor_class = Py_NewRef(tensor_class);
-        self->busy = false;
+        self->maker_class = Py_NewRef(maker_class);
     }
+    Py_XDECREF(maker_class);
     if (self && self->attachment)
         return (PyObject *)self;
     Py_XDECREF((PyObject *)self);

@@ -40,6 +40,34 @@ typedef struct TensorObject {
 /* True and an exception when the batch was given back. */
 bool tensor_object_is_void(const TensorObject *self);
 
+/* What a Maker keeps for all batches of a loader. */
+typedef struct MakerName {
+    char text[SEQFEED_TENSOR_NAME];
+    PyObject *object;
+} MakerName;
+
+typedef struct MakerObject {
+    PyObject ob_base;
+    PyObject *batch_class, *from_dlpack;
+    PyObject *boolean, *allocate; /* NULL: none */
+    PyObject *facts_word, *view_word;
+    MakerName names[SEQFEED_TENSORS_MAX];
+    Pool pool;
+} MakerObject;
+
+/* An object of the maker's class, a dictionary, with `facts` as its attribute `_facts`: the tensors
+ * are views of the lease, each of which keeps it. */
+PyObject *maker_object_make(MakerObject *self, Lease *lease, PyObject *facts);
+
+/* (facts, one tensor over all bytes of the copy, (name, dtype, shape, offset, bytes) of each
+ * tensor).
+ */
+PyObject *maker_object_whole(MakerObject *self, Lease *copy, PyObject *facts);
+
+/* A capsule of the old protocol over memory of the lease, for a consumer that takes care of what it
+ * may do with it. */
+PyObject *tensor_dlpack_view(Lease *lease, const SeqfeedTensor *view, bool bool_is_bytes);
+
 PyObject *tensor_dlpack(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused);
 
@@ -47,6 +75,7 @@ int feed_object_register(PyObject *module);
 int batch_object_register(PyObject *module);
 int tensor_object_register(PyObject *module);
 int memory_object_register(PyObject *module);
+int maker_object_register(PyObject *module);
 int dataset_object_register(PyObject *module);
 int writer_object_register(PyObject *module);
 

@@ -52,28 +52,9 @@ static void dlpack_capsule_free(PyObject *capsule) {
     }
 }
 
-/* Row by row, since only rows are sure to be contiguous. */
-static void dlpack_copy(const SeqfeedTensor *from, char *to) {
-    size_t item = seqfeed_dtype_bytes(from->dtype);
-    size_t row = item * (from->ndim > 0 ? (size_t)from->shape[from->ndim - 1] : 1);
-    int64_t rows = 1;
-
-    for (uint32_t i = 0; i + 1 < from->ndim; i++)
-        rows *= from->shape[i];
-    for (int64_t number = 0; number < rows; number++, to += row) {
-        int64_t rest = number, at = 0;
-
-        for (uint32_t i = from->ndim > 0 ? from->ndim - 1 : 0; i-- > 0;) {
-            at += rest % from->shape[i] * from->stride[i];
-            rest /= from->shape[i];
-        }
-        memcpy(to, (const char *)from->data + (size_t)at * item, row);
-    }
-}
-
 /* Shape, strides and data; with `copy` the elements of its own. */
-static DlpackExport *export_new(TensorObject *self, bool copy, DlpackTensor *ret_tensor) {
-    const SeqfeedTensor *view = &self->view;
+static DlpackExport *export_new(Lease *lease, const SeqfeedTensor *view, bool copy,
+                                DlpackTensor *ret_tensor) {
     size_t head = (sizeof(DlpackExport) + 255) & ~(size_t)255, bytes = 0;
     DlpackExport *export;
     int64_t step = 1;
@@ -83,10 +64,11 @@ static DlpackExport *export_new(TensorObject *self, bool copy, DlpackTensor *ret
         for (uint32_t i = 0; i < view->ndim; i++)
             bytes *= (size_t)view->shape[i];
     }
-    export = aligned_alloc(256, head + ((bytes + 255) & ~(size_t)255));
+    export = copy ? aligned_alloc(256, head + ((bytes + 255) & ~(size_t)255))
+                  : malloc(sizeof(DlpackExport));
     if (!export)
         return NULL;
-    export->lease = copy ? NULL : lease_ref(self->lease);
+    export->lease = copy ? NULL : lease_ref(lease);
     if (export->lease)
         lease_export(export->lease);
     for (uint32_t i = view->ndim; i-- > 0;) {
@@ -95,7 +77,7 @@ static DlpackExport *export_new(TensorObject *self, bool copy, DlpackTensor *ret
         step *= view->shape[i];
     }
     if (copy && bytes > 0)
-        dlpack_copy(view, (char *)export + head);
+        lease_copy_tensor(view, (char *)export + head);
     *ret_tensor = (DlpackTensor){
         .data = copy ? (char *)export + head : (void *)(uintptr_t)view->data,
         .device = {DLPACK_CPU, 0},
@@ -169,8 +151,20 @@ PyObject *tensor_dlpack(PyObject *object, PyObject *arguments, PyObject *keyword
                         ".numpy()");
         return NULL;
     }
-    export = export_new(self, copy == Py_True || (!versioned && copy != Py_False), &tensor);
+    export = export_new(self->lease, &self->view,
+                        copy == Py_True || (!versioned && copy != Py_False), &tensor);
     return export ? export_capsule(export, &tensor, versioned) : PyErr_NoMemory();
+}
+
+PyObject *tensor_dlpack_view(Lease *lease, const SeqfeedTensor *view, bool bool_is_bytes) {
+    DlpackTensor tensor;
+    DlpackExport *export = export_new(lease, view, false, &tensor);
+
+    if (!export)
+        return PyErr_NoMemory();
+    if (bool_is_bytes && view->dtype == SEQFEED_BOOL)
+        tensor.dtype = dlpack_types[SEQFEED_UINT8];
+    return export_capsule(export, &tensor, false);
 }
 
 PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused) {

@@ -113,22 +113,34 @@ class Feed:
         oldest. Drained: none will follow. ConnectionRefusedError: the daemon is gone and none came back.
         OSError: the stream failed, as over damaged data; the sentence names file and block."""
         wait = -1.0 if timeout is None else max(0.0, timeout)
+        got = self._take("next", wait)
+        if got.__class__ is int:
+            self._ended(got)
+            return None
+        batch: Batch = got
+        self._note(batch)
+        return batch
+
+    def _take(self, way: str, *arguments: Any) -> Any:
+        """What this method of the attachment gives, or that of the one after it: a batch, or a number,
+        which is for _ended()."""
         while True:
             try:
-                got = self._attachment.next(wait)
-                break
+                return getattr(self._attachment, way)(*arguments)
             except ConnectionResetError:
                 self._again()
-        if got.__class__ is Batch:
-            self._consumed = got.cursor
-            self._epoch = got.epoch
-            self._seen += 1
-            return got
-        if got == DRAINED:
+
+    def _note(self, batch: Batch) -> None:
+        """It is handed out now. Of what was only copied ahead nobody here knows."""
+        self._consumed = batch.cursor
+        self._epoch = batch.epoch
+        self._seen += 1
+
+    def _ended(self, outcome: int) -> None:
+        if outcome == DRAINED:
             raise Drained("the daemon is draining: no batch will follow; state_dict() resumes at "
                           "another daemon")
         self._seen = self._before = self._first = 0
-        return None
 
     def _again(self) -> None:
         """The daemon is gone: attach at the last cursor as soon as there is one again."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-from typing import Any, Iterator, List, Optional, Tuple, final
+from typing import Any, Callable, Iterator, List, Optional, Tuple, final
 
 version: str
 
@@ -12,7 +12,12 @@ class Attachment:
     start_cursor: str
     plan: str
     slots: int
+    ready: bool
+    copied_ahead: int
     def next(self, timeout: float, /) -> Any: ...
+    def next_views(self, maker: Maker, timeout: float, /) -> Any: ...
+    def next_copies(self, maker: Maker, timeout: float, /) -> Any: ...
+    def next_whole(self, maker: Maker, timeout: float, /) -> Any: ...
     def length(self) -> int: ...
     def close(self) -> None: ...
 
@@ -51,6 +56,12 @@ class Tensor:
     def __dlpack__(self, *, stream: Any = None, max_version: Optional[Tuple[int, int]] = None,
                    dl_device: Optional[Tuple[int, int]] = None, copy: Optional[bool] = None) -> Any: ...
     def __dlpack_device__(self) -> Tuple[int, int]: ...
+
+@final
+class Maker:
+    chunks: int
+    def __new__(cls, batch_class: type, from_dlpack: Callable[[Any], Any], boolean: Any,
+                allocate: Optional[Callable[[int], Any]], /) -> Maker: ...
 
 @final
 class Memory:

@@ -16,10 +16,9 @@ import functools
 import os
 import pathlib
 import platform
-import sys
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import numpy
 import torch
@@ -32,12 +31,12 @@ from ._ranks import launched
 if TYPE_CHECKING:
     from ._batch import Array
 
-ALIGN = 256
-BITS = numpy.dtype(numpy.uint16)
-POOL_MOST = 16  # buffers that are kept for another use
-
 DTYPES = {"bool": torch.bool, "uint8": torch.uint8, "int32": torch.int32, "int64": torch.int64,
           "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+_FROM_DLPACK = getattr(torch._C, "_from_dlpack", torch.utils.dlpack.from_dlpack)
+
+# (name, dtype, shape, offset, bytes) of a tensor in a chunk.
+Piece = Tuple[str, str, Tuple[int, ...], int, int]
 
 
 class TorchBatch(Dict[str, torch.Tensor]):
@@ -50,6 +49,7 @@ class TorchBatch(Dict[str, torch.Tensor]):
     real_tokens: int
     repeated: bool
     ledger: Ledger
+    _facts: Batch  # of which the fields are taken when they are asked for
 
     @classmethod
     def of(cls, batch: Union[Batch, TorchBatch], tensors: Dict[str, torch.Tensor]) -> TorchBatch:
@@ -57,23 +57,30 @@ class TorchBatch(Dict[str, torch.Tensor]):
         made.__dict__ = {field: getattr(batch, field) for field in FIELDS}
         return made
 
+    if not TYPE_CHECKING:
+        def __getattr__(self, name: str) -> Any:
+            if name not in FIELDS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            value = getattr(self._facts, name)
+            self.__dict__[name] = value
+            return value
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {field: getattr(self, field) for field in FIELDS}
+
     def to(self, device: Union[str, torch.device], non_blocking: bool = False) -> TorchBatch:
         """The same on another device; trainers call it."""
         return TorchBatch.of(self, {name: tensor.to(device, non_blocking=non_blocking)
                                     for name, tensor in self.items()})
 
 
-def _from_numpy(array: Array) -> torch.Tensor:
-    """The array as a torch tensor: quicker than torch.frombuffer(), which gives no shape."""
-    if array.dtype == BITS:  # of bfloat16: numpy has no such type, old torches no uint16
-        return torch.from_numpy(array.view(numpy.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
 def view(tensor: Tensor) -> torch.Tensor:
     """A torch tensor that shares the memory of the batch. Never write to it."""
+    array = numpy.asarray(tensor)
     _expect_read_only()
-    return _from_numpy(numpy.asarray(tensor))
+    if array.dtype == numpy.uint16:  # bfloat16, which numpy lacks
+        return torch.from_numpy(array.view(numpy.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 @functools.cache
@@ -85,81 +92,48 @@ def _expect_read_only() -> None:
         torch.from_numpy(numpy.frombuffer(bytes(1), numpy.uint8))
 
 
-class _Pool:
-    """Memory for copies. A buffer is free when nothing but the pool refers to it: every tensor over
-    it holds a reference."""
-
-    def __init__(self, pinned: bool):
-        self.pinned = pinned
-        self.buffers: List[Any] = []
-
-    def take(self, size: int) -> Any:
-        for number in range(len(self.buffers)):
-            if sys.getrefcount(self.buffers[number]) == 2 and len(self.buffers[number]) >= size:
-                return self.buffers[number]
-        # Batches differ in length: some room, so that the next one fits too.
-        room = size + size // 4
-        made = (torch.empty(room, dtype=torch.uint8, pin_memory=True).numpy() if self.pinned
-                else _seqfeed.Memory(room))
-        self.buffers = [each for each in self.buffers if len(each) >= size][-POOL_MOST + 1:]
-        self.buffers.append(made)
-        return made
+@functools.cache
+def _boolean() -> Optional[torch.dtype]:
+    """torch.bool for a torch whose DLPack knows no bool: it is given bytes then."""
+    try:
+        known = _FROM_DLPACK(torch.utils.dlpack.to_dlpack(torch.zeros(1, dtype=torch.bool))).dtype
+    except RuntimeError:
+        known = None
+    return None if known == torch.bool else torch.bool
 
 
-def _copied(tensor: Tensor, memory: Any, offset: int) -> Array:
-    """A contiguous copy in memory that it keeps alive."""
-    source = numpy.asarray(tensor)
-    target = numpy.ndarray(source.shape, source.dtype, memory, offset)
-    numpy.copyto(target, source)
-    return target
+def _pinned(size: int) -> Any:
+    return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
 
 
-class _Copier:
-    """From a batch in shared memory to ordinary tensors, on the CPU or on a device."""
+def _maker() -> _seqfeed.Maker:
+    return _seqfeed.Maker(TorchBatch, _FROM_DLPACK, _boolean(),
+                          _pinned if torch.cuda.is_available() else None)
 
-    def __init__(self, device: Optional[Union[str, torch.device]]):
-        self.device = None if device is None else torch.device(device)
-        cuda = torch.cuda.is_available()
-        self.pool = _Pool(cuda)
-        on_cuda = cuda and self.device is not None and self.device.type == "cuda"
+
+class _Cuda:
+    """Copies of whole batches to a device, on a stream of their own."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
         stream: Any = torch.cuda.Stream
-        self.stream = stream(self.device) if on_cuda else None
+        self.stream = stream(device)
         self.new_event: Any = torch.cuda.Event
         self.flying: List[Any] = []  # (event, memory): copies that the device may still be reading
 
-    def copy(self, batch: Batch) -> TorchBatch:
-        tensors = list(batch.values())
-        offsets, size = [], 0
-        for tensor in tensors:
-            offsets.append(size)
-            size += -(-tensor.nbytes // ALIGN) * ALIGN
+    def take(self, here: torch.Tensor, pieces: Tuple[Piece, ...]) -> Dict[str, torch.Tensor]:
+        """The current stream waits for the copy. `here` is not used again before it has happened."""
         self.flying = [pair for pair in self.flying if not pair[0].query()]
-        memory = self.pool.take(size)
-        arrays = [_copied(tensor, memory, offset) for tensor, offset in zip(tensors, offsets)]
-        if self.stream is not None:
-            made = self._to_cuda(memory, size, tensors, offsets)
-        else:
-            made = {tensor.name: _from_numpy(array) for tensor, array in zip(tensors, arrays)}
-            if self.device is not None and self.device.type != "cpu":
-                made = {name: tensor.to(self.device) for name, tensor in made.items()}
-        result = TorchBatch.of(batch, made)
-        del arrays, tensors
-        batch.release()
-        return result
-
-    def _to_cuda(self, memory: Any, size: int, tensors: List[Tensor],
-                 offsets: List[int]) -> Dict[str, torch.Tensor]:
-        """One copy of the whole batch on a side stream; the current stream waits for it."""
         with torch.cuda.stream(self.stream):
-            there = torch.from_numpy(memory)[:size].to(self.device, non_blocking=True)
+            there = here.to(self.device, non_blocking=True)
             event = self.new_event()
             event.record(self.stream)
-        self.flying.append((event, memory))
+        self.flying.append((event, here))
         current = torch.cuda.current_stream(self.device)
         current.wait_event(event)
         there.record_stream(current)
-        return {tensor.name: there[offset:offset + tensor.nbytes].view(DTYPES[tensor.dtype]).view(
-                    tensor.shape) for tensor, offset in zip(tensors, offsets)}
+        return {name: there[offset:offset + size].view(DTYPES[dtype]).view(shape)
+                for name, dtype, shape, offset, size in pieces}
 
 
 def check_plans(feed: Feed) -> None:
@@ -222,7 +196,11 @@ class Loader:
         self._alone = not isinstance(feed, Feed) and "rank" not in options
         self.feed = feed if isinstance(feed, Feed) else attach(feed, **_seat(options))
         self.evaluate = evaluate
-        self._copier = None if zero_copy else _Copier(device)
+        self._maker = _maker()
+        self._device = None if device is None or torch.device(device).type == "cpu" else torch.device(device)
+        self._cuda = (_Cuda(self._device) if self._device is not None and self._device.type == "cuda"
+                      and torch.cuda.is_available() else None)
+        self._way = "next_views" if zero_copy else "next_whole" if self._cuda else "next_copies"
         check_plans(self.feed)
 
     def _begin(self) -> None:
@@ -236,13 +214,28 @@ class Loader:
 
     def __iter__(self) -> Iterator[TorchBatch]:
         self._begin()
-        # Unlike a generator, map() holds no batch: it goes back as soon as the loop lets go of it.
-        return map(self._make, self.feed)
+        iter(self.feed)  # ends an epoch that was left after its last batch
+        # Unlike a generator, this holds no batch: it goes back as soon as the loop lets go of it.
+        return iter(self._next, None)
 
-    def _make(self, batch: Batch) -> TorchBatch:
-        if self._copier:
-            return self._copier.copy(batch)
-        return TorchBatch.of(batch, {name: view(batch[name]) for name in batch})
+    def _next(self) -> Optional[TorchBatch]:
+        got = self.feed._take(self._way, self._maker, -1.0)
+        if got.__class__ is int:
+            self.feed._ended(got)
+            return None
+        batch: TorchBatch = got if self._device is None else self._moved(got)
+        self.feed._note(batch._facts)
+        return batch
+
+    def _moved(self, got: Any) -> TorchBatch:
+        if self._cuda:
+            facts, here, pieces = got
+            batch = TorchBatch(self._cuda.take(here, pieces))
+        else:
+            facts = got._facts
+            batch = TorchBatch({name: tensor.to(self._device) for name, tensor in got.items()})
+        batch._facts = facts
+        return batch
 
     def __len__(self) -> int:
         """Batches of the whole epoch for one rank, also where it began in the middle, so that what is

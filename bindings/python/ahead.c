@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* ahead.c: who may use the attachment is told by one word:
+ *
+ *   IDLE     the trainer. ask: -> ASKED
+ *   ASKED    the thread may begin, by going to WORKING; the trainer may take the request back, by
+ * going to IDLE. Whoever changes the word first has won, so that a trainer never waits for a thread
+ * that has not begun: on a single CPU it copies for itself, as if there were none. WORKING  the
+ * thread, for as long as it takes to look once and to copy one batch. Then IDLE, or ASKED again
+ * when there was no batch yet.
+ *
+ * The thread only looks, it does not wait in the client: so whoever comes meanwhile need not wait
+ * for a wait. It looks again after pauses that double, and gives up after two seconds: the trainer
+ * then waits for itself, and says so. Errors and outcomes other than a batch it leaves to the
+ * trainer as well, who gets them anew. */
+#include "ahead.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/worker.h"
+
+enum {
+    AHEAD_IDLE,
+    AHEAD_ASKED,
+    AHEAD_WORKING,
+    AHEAD_LOOKS = 11, /* the first pause is a millisecond */
+};
+
+struct Ahead {
+    Attachment *attachment;
+    Worker worker;
+    Bell asked, done;
+    uint32_t state;
+    /* Of whom the state names; IDLE: the trainer. */
+    PoolChunk *chunk;
+    Lease *blank; /* made beforehand: a batch that was taken must be kept, whatever happens */
+    Lease *lease; /* ready, and not taken yet */
+    int looks;    /* that found nothing */
+    /* The thread's own. */
+    uint32_t seen;
+    int64_t pause_ns; /* negative: until it is asked */
+};
+
+static bool ahead_change(Ahead *ahead, uint32_t from, uint32_t to) {
+    return __atomic_compare_exchange_n(&ahead->state, &from, to, 0, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+}
+
+/* ---- the thread ---- */
+
+/* The next batch, if there is one, as a copy if it fits. 0, or what the client says. */
+static int ahead_look(Ahead *ahead) {
+    Lease *lease = ahead->blank, *copy;
+    size_t size;
+    int r = seqfeed_next(ahead->attachment->feed, &lease->batch, 0);
+
+    if (r != 0)
+        return r;
+    lease->released = false;
+    ahead->blank = NULL;
+    ahead->lease = lease;
+    if (lease_measure(lease, &size) == 0 && size <= ahead->chunk->size &&
+        lease_copy(lease, ahead->chunk, &copy) == 0) {
+        ahead->lease = copy;
+        lease_unref(lease);
+    }
+    return 0;
+}
+
+static int ahead_step(void *argument) {
+    Ahead *ahead = argument;
+    bool again;
+
+    ahead->seen = bell_read(&ahead->asked);
+    ahead->pause_ns = -1;
+    if (!ahead_change(ahead, AHEAD_ASKED, AHEAD_WORKING))
+        return 0;
+    again = ahead_look(ahead) == -ETIMEDOUT && ++ahead->looks < AHEAD_LOOKS;
+    if (again)
+        ahead->pause_ns = NS_PER_MS << (ahead->looks - 1);
+    __atomic_store_n(&ahead->state, again ? AHEAD_ASKED : AHEAD_IDLE, __ATOMIC_RELEASE);
+    bell_ring(&ahead->done, 1);
+    return 0;
+}
+
+static void ahead_sleep(void *argument) {
+    Ahead *ahead = argument;
+
+    bell_wait(&ahead->asked, ahead->seen, ahead->pause_ns);
+}
+
+static void ahead_wake(void *argument) {
+    bell_ring(&((Ahead *)argument)->asked, 1);
+}
+
+/* ---- the trainer ---- */
+
+Ahead *ahead_new(Attachment *attachment) {
+    Ahead *ahead = calloc(1, sizeof *ahead);
+
+    if (!ahead)
+        return NULL;
+    ahead->attachment = attachment_ref(attachment);
+    ahead->worker = (Worker){.name = "seqfeed-copy",
+                             .step = ahead_step,
+                             .sleep = ahead_sleep,
+                             .wake = ahead_wake,
+                             .argument = ahead};
+    return ahead;
+}
+
+void ahead_free(Ahead *ahead) {
+    if (!ahead)
+        return;
+    if (seqfeed_private_is_forked(ahead->attachment->feed)) {
+        ahead->worker.started = false; /* the thread is the parent's, and so is what it was doing */
+        if (ahead->state == AHEAD_WORKING)
+            ahead->blank = ahead->lease = NULL;
+    }
+    worker_stop(&ahead->worker);
+    lease_unref(ahead->blank);
+    lease_unref(ahead->lease);
+    pool_chunk_unref(ahead->chunk);
+    attachment_unref(ahead->attachment);
+    free(ahead);
+}
+
+void ahead_ask(Ahead *ahead, PoolChunk *chunk) {
+    assert(ahead->state == AHEAD_IDLE && !ahead->lease);
+    if (!ahead->blank)
+        ahead->blank = lease_new(ahead->attachment, &(SeqfeedBatch){0});
+    if (!ahead->blank || (!ahead->worker.started && worker_start(&ahead->worker) < 0))
+        return;
+    ahead->blank->released = true; /* nothing to give back yet */
+    if (ahead->chunk != chunk) {
+        pool_chunk_unref(ahead->chunk);
+        ahead->chunk = pool_chunk_ref(chunk);
+    }
+    ahead->looks = 0;
+    __atomic_store_n(&ahead->state, AHEAD_ASKED, __ATOMIC_RELEASE);
+    worker_wake(&ahead->worker);
+}
+
+bool ahead_settle(Ahead *ahead) {
+    (void)ahead_change(ahead, AHEAD_ASKED, AHEAD_IDLE);
+    return __atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE) == AHEAD_IDLE;
+}
+
+void ahead_wait(Ahead *ahead) {
+    for (;;) {
+        uint32_t seen = bell_read(&ahead->done);
+
+        if (ahead_settle(ahead))
+            return;
+        bell_wait(&ahead->done, seen, -1);
+    }
+}
+
+bool ahead_is_ready(const Ahead *ahead) {
+    return __atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE) == AHEAD_IDLE && ahead->lease;
+}
+
+Lease *ahead_take(Ahead *ahead) {
+    Lease *lease = ahead->lease;
+
+    ahead->lease = NULL;
+    pool_chunk_unref(ahead->chunk); /* else it would look as if somebody used it */
+    ahead->chunk = NULL;
+    return lease;
+}
+
+void ahead_put(Ahead *ahead, Lease *lease) {
+    assert(ahead->state == AHEAD_IDLE && !ahead->lease);
+    ahead->lease = lease;
+}
