@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* ahead.c: who may use the attachment is told by one word:
+/* ahead.c: who may use what is told by one word:
  *
- *   IDLE     the trainer. ask: -> ASKED
- *   ASKED    the thread may begin, by going to WORKING; the trainer may take the request back, by
- * going to IDLE. Whoever changes the word first has won, so that a trainer never waits for a thread
- * that has not begun: on a single CPU it copies for itself, as if there were none. WORKING  the
- * thread, for as long as it takes to look once and to copy one batch. Then IDLE, or ASKED again
- * when there was no batch yet.
+ *   IDLE       all is the trainer's. ask: -> ASKED
+ *   ASKED      the thread may begin, by going to WORKING; the trainer may take the request back, by
+ *              going to IDLE. Whoever changes the word first has won.
+ *   WORKING    all is the thread's, for the moment that it takes to look for a batch, or to put the
+ *              copy where it is found. -> ASKED when there was no batch yet, COPYING, or IDLE
+ *   COPYING    the attachment and the batch may be taken by the trainer, by going to ABANDONED; the
+ *              thread reads the slot and writes to the chunk. -> WORKING when it is done
+ *   ABANDONED  the trainer copies for itself. What the thread reads may change under it, and is
+ * thrown away: only the chunk is still its own. -> IDLE
+ *
+ * So a trainer does not wait for a thread that has not begun, or that lost its CPU in the middle of
+ * a copy: where the CPUs are busy, or there is a single one, it is as if there were no thread.
  *
  * The thread only looks, it does not wait in the client: so whoever comes meanwhile need not wait
  * for a wait. It looks again after pauses that double, and gives up after two seconds: the trainer
@@ -25,6 +31,8 @@ enum {
     AHEAD_IDLE,
     AHEAD_ASKED,
     AHEAD_WORKING,
+    AHEAD_COPYING,
+    AHEAD_ABANDONED,
     AHEAD_LOOKS = 11, /* the first pause is a millisecond */
 };
 
@@ -33,7 +41,7 @@ struct Ahead {
     Worker worker;
     Bell asked, done;
     uint32_t state;
-    /* Of whom the state names; IDLE: the trainer. */
+    /* Of whom the state names. */
     PoolChunk *chunk;
     Lease *blank; /* made beforehand: a batch that was taken must be kept, whatever happens */
     Lease *lease; /* ready, and not taken yet */
@@ -50,34 +58,52 @@ static bool ahead_change(Ahead *ahead, uint32_t from, uint32_t to) {
 
 /* ---- the thread ---- */
 
-/* The next batch, if there is one, as a copy if it fits. 0, or what the client says. */
-static int ahead_look(Ahead *ahead) {
-    Lease *lease = ahead->blank, *copy;
+/* A copy, if it fits. The batch is looked at through a struct of our own, for the trainer may take
+ * the other one and release it. */
+static void ahead_copy(Ahead *ahead) {
+    Lease source = {.batch = ahead->lease->batch}, *copy = NULL;
     size_t size;
-    int r = seqfeed_next(ahead->attachment->feed, &lease->batch, 0);
+
+    __atomic_store_n(&ahead->state, AHEAD_COPYING, __ATOMIC_RELEASE);
+    if (lease_measure(&source, &size) < 0 || size > ahead->chunk->size ||
+        lease_copy(&source, ahead->chunk, &copy) < 0)
+        copy = NULL;
+    if (!ahead_change(ahead, AHEAD_COPYING, AHEAD_WORKING)) {
+        lease_unref(copy);
+        pool_chunk_unref(ahead->chunk);
+        ahead->chunk = NULL;
+    } else if (copy) {
+        lease_unref(ahead->lease);
+        ahead->lease = copy;
+    }
+}
+
+/* Is there a next batch? As seqfeed_next(). */
+static int ahead_look(Ahead *ahead) {
+    int r = seqfeed_next(ahead->attachment->feed, &ahead->blank->batch, 0);
 
     if (r != 0)
         return r;
-    lease->released = false;
+    ahead->lease = ahead->blank;
+    ahead->lease->released = false;
     ahead->blank = NULL;
-    ahead->lease = lease;
-    if (lease_measure(lease, &size) == 0 && size <= ahead->chunk->size &&
-        lease_copy(lease, ahead->chunk, &copy) == 0) {
-        ahead->lease = copy;
-        lease_unref(lease);
-    }
     return 0;
 }
 
 static int ahead_step(void *argument) {
     Ahead *ahead = argument;
-    bool again;
+    bool again = false;
+    int r;
 
     ahead->seen = bell_read(&ahead->asked);
     ahead->pause_ns = -1;
     if (!ahead_change(ahead, AHEAD_ASKED, AHEAD_WORKING))
         return 0;
-    again = ahead_look(ahead) == -ETIMEDOUT && ++ahead->looks < AHEAD_LOOKS;
+    r = ahead_look(ahead);
+    if (r == 0)
+        ahead_copy(ahead);
+    else
+        again = r == -ETIMEDOUT && ++ahead->looks < AHEAD_LOOKS;
     if (again)
         ahead->pause_ns = NS_PER_MS << (ahead->looks - 1);
     __atomic_store_n(&ahead->state, again ? AHEAD_ASKED : AHEAD_IDLE, __ATOMIC_RELEASE);
@@ -128,7 +154,9 @@ void ahead_free(Ahead *ahead) {
 }
 
 void ahead_ask(Ahead *ahead, PoolChunk *chunk) {
-    assert(ahead->state == AHEAD_IDLE && !ahead->lease);
+    assert(!ahead->lease);
+    if (__atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE) != AHEAD_IDLE)
+        return; /* still at what was abandoned */
     if (!ahead->blank)
         ahead->blank = lease_new(ahead->attachment, &(SeqfeedBatch){0});
     if (!ahead->blank || (!ahead->worker.started && worker_start(&ahead->worker) < 0))
@@ -144,8 +172,9 @@ void ahead_ask(Ahead *ahead, PoolChunk *chunk) {
 }
 
 bool ahead_settle(Ahead *ahead) {
-    (void)ahead_change(ahead, AHEAD_ASKED, AHEAD_IDLE);
-    return __atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE) == AHEAD_IDLE;
+    if (!ahead_change(ahead, AHEAD_ASKED, AHEAD_IDLE))
+        (void)ahead_change(ahead, AHEAD_COPYING, AHEAD_ABANDONED);
+    return __atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE) != AHEAD_WORKING;
 }
 
 void ahead_wait(Ahead *ahead) {
@@ -166,12 +195,14 @@ Lease *ahead_take(Ahead *ahead) {
     Lease *lease = ahead->lease;
 
     ahead->lease = NULL;
-    pool_chunk_unref(ahead->chunk); /* else it would look as if somebody used it */
-    ahead->chunk = NULL;
+    if (__atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE) == AHEAD_IDLE) {
+        pool_chunk_unref(ahead->chunk); /* else it would look as if somebody used it */
+        ahead->chunk = NULL;
+    }
     return lease;
 }
 
 void ahead_put(Ahead *ahead, Lease *lease) {
-    assert(ahead->state == AHEAD_IDLE && !ahead->lease);
+    assert(!ahead->lease);
     ahead->lease = lease;
 }

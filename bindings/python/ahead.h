@@ -13,7 +13,7 @@ typedef struct Ahead Ahead;
  * memory. */
 Ahead *ahead_new(Attachment *attachment);
 
-/* Waits for the copy that is being made, if one is; what nobody has taken goes back. Accepts NULL.
+/* Waits for a copy that is being made; what nobody has taken goes back. Accepts NULL.
  * In a forked child it only forgets. */
 void ahead_free(Ahead *ahead);
 
@@ -23,8 +23,9 @@ void ahead_free(Ahead *ahead);
  * cannot be done nothing happens. */
 void ahead_ask(Ahead *ahead, PoolChunk *chunk);
 
-/* Take the attachment back. True at once, unless a batch is just being copied; then false, and
- * ahead_wait() waits for the copy. */
+/* Take the attachment back, and the batch that is being copied, if one is. True, unless the thread
+ * is just looking for a batch, or has just made its copy; then ahead_wait() waits for that moment.
+ */
 bool ahead_settle(Ahead *ahead);
 void ahead_wait(Ahead *ahead);
 

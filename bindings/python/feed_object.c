@@ -9,7 +9,9 @@
 enum {
     FEED_SLICE_MS = 100, /* how long a signal may go unnoticed */
     FEED_AHEAD_US =
-        150, /* a trainer that is away for less, and for two copies, copies faster itself */
+        150,         /* a trainer that is away for less, and for two copies, copies faster itself */
+    FEED_MISSES = 4, /* in a row: the thread comes too late, or the daemon does; then */
+    FEED_TRY_AGAIN = 16,       /* it is asked for one batch of so many */
     FEED_AWAY_MOST_MS = 10,    /* what a longer absence counts as */
     FEED_ALONE_BYTES = 1 << 20 /* a copy of more gives the lock away meanwhile */
 };
@@ -26,6 +28,8 @@ typedef struct FeedObject {
     /* In nanoseconds: when a copy was handed out last; how long the trainer is then away, and how
      * long a copy takes, on average. */
     int64_t left_ns, away_ns, copy_ns;
+    uint32_t misses,
+        passed; /* requests since a copy was ready in time; batches since these are many */
     unsigned long long copied_ahead; /* copies that were ready when the trainer came */
 } FeedObject;
 
@@ -181,8 +185,10 @@ static int feed_copy(FeedObject *self, MakerObject *maker, Lease **lease) {
 static void feed_look_ahead(FeedObject *self, MakerObject *maker, bool epoch_ends) {
     PoolChunk *chunk;
 
-    if (epoch_ends || self->away_ns < FEED_AHEAD_US * NS_PER_US + 2 * self->copy_ns)
+    if (epoch_ends || self->away_ns < FEED_AHEAD_US * NS_PER_US + 2 * self->copy_ns ||
+        (self->misses >= FEED_MISSES && ++self->passed % FEED_TRY_AGAIN != 0))
         return;
+    self->misses++; /* unless it is ready when the trainer comes */
     chunk = pool_take(&maker->pool, maker->pool.largest);
     if (!chunk) {
         PyErr_Clear(); /* then it is copied when the trainer comes */
@@ -193,11 +199,14 @@ static void feed_look_ahead(FeedObject *self, MakerObject *maker, bool epoch_end
 }
 
 static void feed_note_absence(FeedObject *self) {
-    int64_t away_ns = self->left_ns == 0 ? 0 : seqfeed_private_now() - self->left_ns;
+    int64_t away_ns;
 
+    if (self->left_ns == 0)
+        return;
+    away_ns = seqfeed_private_now() - self->left_ns;
     if (away_ns > FEED_AWAY_MOST_MS * NS_PER_MS)
         away_ns = FEED_AWAY_MOST_MS * NS_PER_MS;
-    self->away_ns += (away_ns - self->away_ns) / 4;
+    self->away_ns += self->away_ns == 0 ? away_ns : (away_ns - self->away_ns) / 4;
 }
 
 typedef enum FeedKind { FEED_VIEWS, FEED_COPIES, FEED_WHOLE } FeedKind;
@@ -221,7 +230,10 @@ static PyObject *feed_make(FeedObject *self, MakerObject *maker, FeedKind kind, 
         ahead_put(self->ahead, lease);
         return NULL;
     }
-    self->copied_ahead += ahead;
+    if (ahead) {
+        self->copied_ahead++;
+        self->misses = 0;
+    }
     epoch_ends = lease->batch.flags & SEQFEED_BATCH_EPOCH_END;
     lease_unref(lease);
     if (kind != FEED_VIEWS)

@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import sys
+import time
 
 import numpy
 import pytest
@@ -11,7 +12,7 @@ import seqfeed
 from seqfeed import _seqfeed
 
 CLASSES = (seqfeed.Batch, seqfeed.Tensor, _seqfeed.Attachment, _seqfeed.Memory, _seqfeed.Dataset,
-           _seqfeed.Writer)
+           _seqfeed.Writer, _seqfeed.Maker)
 
 
 def resident():
@@ -78,6 +79,30 @@ def test_attachments_and_their_ends(start, corpus):
             _seqfeed.attach(batch_class=int)
 
     settled(work, 60)
+
+
+@pytest.mark.speed
+@pytest.mark.parametrize("zero_copy", [False, True])
+def test_tensors_of_torch(start, corpus, zero_copy):
+    pytest.importorskip("torch", reason="no torch here (python3-torch)")
+    import seqfeed.torch
+    daemon = start(corpus[1], top={"cache": "auto"}, batch={"size": 2})
+    loader = seqfeed.torch.Loader("train", socket=daemon.socket, zero_copy=zero_copy)
+
+    def epochs():
+        for _ in range(20):
+            for batch in loader:
+                assert batch["tokens"].numel() and batch.ledger.tokens
+
+    def slowly():  # copied ahead, by a thread that comes and goes
+        other = seqfeed.torch.Loader("train", socket=daemon.socket, zero_copy=zero_copy)
+        for _, batch in zip(range(5), other):
+            time.sleep(0.001)
+            assert batch["tokens"].numel()
+        seqfeed.torch.Loader(other.feed).close()
+
+    settled(epochs, 2)
+    settled(slowly, 30)
 
 
 @pytest.mark.speed
