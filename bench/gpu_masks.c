@@ -22,13 +22,14 @@
 #include "mask/cell_pack.h"
 #include "mask/mask_backend.h"
 
-enum { LANES = 4, TIMES = 50, VALUES = 4, SKIPPED = 77, PAGE = 4096 };
+enum { LANES = 4, TIMES = 50, VALUES = 5, SKIPPED = 77, PAGE = 4096 };
 
 typedef struct Subject {
     const char *name;
     TensorSpec tensors[VALUES];
     MaskStep steps[VALUES];
     uint32_t count, step_count, rows, length;
+    uint32_t longest; /* packed: of the sequences that fill each row; 0: one in each */
 } Subject;
 
 #define TOKENS \
@@ -43,6 +44,10 @@ typedef struct Subject {
         .source = TENSOR_LABELS, .element = ELEMENT_U16, .width = 1, .dtype = SEQFEED_INT64, \
         .pad = -100                                                                          \
     }
+#define PLACES(what, type) \
+    { .source = what, .width = 1, .dtype = type }
+#define BLOCKS(what) \
+    { .source = what, .width = 1, .dtype = SEQFEED_INT32, .block = 128, .step_count = 3 }
 #define DENSE(type)                                                                                \
     {                                                                                              \
         .source = TENSOR_MASK_DENSE, .width = 1, .dtype = type, .polarity = SEQFEED_POLARITY_KEEP, \
@@ -53,12 +58,39 @@ typedef struct Subject {
         .op = MASK_AND                           \
     }
 
+#define SEGMENTS                                  \
+    {.op = MASK_SEGMENTS}, {.op = MASK_CAUSAL}, { \
+        .op = MASK_AND                            \
+    }
+#define PACKED                                               \
+    TOKENS, LABELS, PLACES(TENSOR_POSITIONS, SEQFEED_INT64), \
+        PLACES(TENSOR_PACK_SEGMENTS, SEQFEED_INT32), PLACES(TENSOR_PACK_CU_SEQLENS, SEQFEED_INT32)
+
 static const Subject subjects[] = {
-    {"tokens mask labels [8, 128]", {TOKENS, MASK_BOOL, LABELS}, {{0}}, 3, 0, 8, 128},
-    {"tokens mask labels [64, 4096]", {TOKENS, MASK_BOOL, LABELS}, {{0}}, 3, 0, 64, 4096},
-    {"tokens mask labels [1024, 4096]", {TOKENS, MASK_BOOL, LABELS}, {{0}}, 3, 0, 1024, 4096},
-    {"dense bool [8, 1, 4096, 4096]", {DENSE(SEQFEED_BOOL)}, {CAUSAL}, 1, 3, 8, 4096},
-    {"dense bfloat16 [8, 1, 4096, 4096]", {DENSE(SEQFEED_BFLOAT16)}, {CAUSAL}, 1, 3, 8, 4096},
+    {"tokens mask labels [8, 128]", {TOKENS, MASK_BOOL, LABELS}, {{0}}, 3, 0, 8, 128, 0},
+    {"tokens mask labels [64, 4096]", {TOKENS, MASK_BOOL, LABELS}, {{0}}, 3, 0, 64, 4096, 0},
+    {"tokens mask labels [1024, 4096]", {TOKENS, MASK_BOOL, LABELS}, {{0}}, 3, 0, 1024, 4096, 0},
+    {"dense bool [8, 1, 4096, 4096]", {DENSE(SEQFEED_BOOL)}, {CAUSAL}, 1, 3, 8, 4096, 0},
+    {"dense bfloat16 [8, 1, 4096, 4096]", {DENSE(SEQFEED_BFLOAT16)}, {CAUSAL}, 1, 3, 8, 4096, 0},
+    {"packed [64, 4096]", {PACKED}, {{0}}, 5, 0, 64, 4096, 512},
+    {"packed, short ones [64, 4096]", {PACKED}, {{0}}, 5, 0, 64, 4096, 8},
+    {"dense segments bool [8, 1, 4096, 4096]",
+     {DENSE(SEQFEED_BOOL)},
+     {SEGMENTS},
+     1,
+     3,
+     8,
+     4096,
+     512},
+    {"block lists [8, 1, 256, 256]",
+     {BLOCKS(TENSOR_BLOCKS_COUNT), BLOCKS(TENSOR_BLOCKS), BLOCKS(TENSOR_BLOCKS_FULL_COUNT),
+      BLOCKS(TENSOR_BLOCKS_FULL)},
+     {SEGMENTS},
+     4,
+     3,
+     8,
+     32768,
+     4096},
 };
 
 /* A batch of a subject, here and there. */
@@ -80,45 +112,84 @@ static void check(cudaError_t result, const char *what) {
     exit(EXIT_FAILURE);
 }
 
+/* The sequences of a subject's rows, and where each row begins. */
+static FillRow *make_rows(const Subject *subject, const uint8_t *const *columns, uint32_t *firsts,
+                          uint32_t *ret_tokens) {
+    uint64_t most = (uint64_t)subject->rows * (subject->longest ? subject->length : 1);
+    FillRow *rows = calloc(most, sizeof *rows);
+    uint32_t count = 0, start = 0;
+
+    for (uint32_t r = 0; r < subject->rows; r++) {
+        uint32_t left = subject->length;
+
+        firsts[r] = count;
+        do {
+            uint32_t bound = subject->longest ? subject->longest : left;
+            uint32_t length = 1 + random_below(random_philox(1, count, 0, 0, 0).word[0], bound);
+
+            length = MIN(length, left);
+            rows[count++] = (FillRow){.columns = columns, .start = start, .length = length};
+            start += length;
+            left -= length;
+        } while (subject->longest && left > 0);
+    }
+    firsts[subject->rows] = count;
+    *ret_tokens = start;
+    return rows;
+}
+
+static void batch_pack(Batch *batch, const Subject *subject, const FillRow *rows,
+                       const uint32_t *firsts) {
+    uint32_t count = firsts[subject->rows];
+    const CellExtent extent = {.rows = subject->rows,
+                               .sequences = count,
+                               .tokens = (uint64_t)subject->rows * subject->length};
+    const FillPacked part = {
+        .row_count = subject->rows, .sequence_count = count, .sources = rows, .firsts = firsts};
+    const CellSource source = {.rows = rows, .count = count, .parts = &part, .part_count = 1};
+    uint64_t capacity;
+
+    if (cell_plan_make(&batch->set, &batch->plan) < 0)
+        exit(EXIT_FAILURE);
+    batch->dense = cell_dense_tensors(&batch->plan);
+    capacity = align_up(cell_pack_bytes(&batch->set, &batch->plan, &extent), PAGE);
+    batch->input = aligned_alloc(PAGE, capacity);
+    batch->input_bytes = cell_pack(&batch->set, &batch->plan, &batch->layout, subject->length,
+                                   &source, batch->input, capacity);
+}
+
 static void batch_init(Batch *batch, const Subject *subject) {
     const uint8_t **columns = calloc(4, sizeof *columns);
-    FillRow *rows = calloc(subject->rows, sizeof *rows);
-    uint32_t start = 0;
-    uint64_t capacity;
-    uint16_t *tokens;
+    uint16_t *tokens = calloc((uint64_t)subject->rows * subject->length, sizeof *tokens);
+    uint32_t *firsts = calloc(subject->rows + 1, sizeof *firsts), count;
+    FillRow *rows;
 
     *batch = (Batch){.set = {.count = subject->count,
                              .rows_max = subject->rows,
                              .length_max = subject->length,
+                             .packed = subject->longest > 0,
                              .token_element = ELEMENT_U16,
                              .column_count = 1,
                              .step_count = subject->step_count}};
     memcpy(batch->set.tensors, subject->tensors, sizeof subject->tensors);
     memcpy(batch->set.steps, subject->steps, sizeof subject->steps);
-    tokens = calloc((uint64_t)subject->rows * subject->length, sizeof *tokens);
     columns[0] = (const uint8_t *)tokens;
-    for (uint32_t r = 0; r < subject->rows; r++) {
-        rows[r] = (FillRow){
-            .columns = columns,
-            .start = start,
-            .length = 1 + random_below(random_philox(1, r, 0, 0, 0).word[0], subject->length)};
-        start += rows[r].length;
-    }
-    for (uint32_t i = 0; i < start; i++)
+    rows = make_rows(subject, columns, firsts, &count);
+    batch->set.sequences_max = firsts[subject->rows];
+    for (uint32_t i = 0; i < count; i++)
         tokens[i] = (uint16_t)(i * 40503u);
-    tensor_layout(&batch->set, subject->rows, subject->length, &batch->layout);
-    if (cell_plan_make(&batch->set, &batch->plan) < 0)
-        exit(EXIT_FAILURE);
-    batch->dense = cell_dense_tensors(&batch->plan);
-    capacity = cell_pack_bytes(&batch->set, &batch->plan, subject->rows, subject->length, 0);
-    batch->input = aligned_alloc(PAGE, align_up(capacity, PAGE));
-    batch->input_bytes = cell_pack(&batch->set, &batch->plan, &batch->layout, subject->rows,
-                                   subject->length, rows, subject->rows, batch->input, capacity);
+    if (subject->longest)
+        tensor_layout_packed(&batch->set, subject->rows, subject->length, batch->set.sequences_max,
+                             count, &batch->layout);
+    else
+        tensor_layout(&batch->set, subject->rows, subject->length, &batch->layout);
+    batch_pack(batch, subject, rows, firsts);
     batch->slot_bytes = align_up(batch->layout.bytes, PAGE);
     batch->slot = aligned_alloc(PAGE, batch->slot_bytes);
     memset(batch->slot, 0, batch->slot_bytes);
     free(tokens);
     free(columns);
+    free(firsts);
     free(rows);
 }
 

@@ -15,31 +15,27 @@
 
 static_assert((int)FEED_REASON >= (int)MASK_REASON_BYTES, "a backend's reason fits");
 
-enum {
-    /* Numbers in the lists of a row, on average over a batch, for which there is room. A batch with
-     * more is written by the CPU. */
-    LIST_VALUES = 64,
-    RUN_ALIGN = 16
-};
+/* Room for a batch's lists: so many numbers of a column for each row, and one more for each
+ * sixteenth place. A batch with more is written by the CPU. */
+enum { LIST_VALUES = 64, LIST_PLACES = 16 };
 
-/* The packed form of the largest batch: its rows without tokens, and all its tokens as if they were
- * one row's, each run rounded up. */
+/* The packed form of the largest batch, with as many sequences as its rows hold. */
 static int bound_input(const Feed *feed, uint64_t *ret_bytes) {
     const TensorSet *set = &feed->tensors;
     uint64_t places = set->places_max ? set->places_max : (uint64_t)set->rows_max * set->length_max;
+    const CellExtent extent = {.rows = set->rows_max,
+                               .sequences = set->packed ? set->sequences_max : set->rows_max,
+                               .tokens = places,
+                               .list_entries = (uint64_t)set->rows_max * LIST_VALUES +
+                                               places / LIST_PLACES};
     CellPlan *plan = malloc(sizeof *plan);
-    uint64_t bytes;
     int r;
 
     if (!plan)
         return -ENOMEM;
     r = places > UINT32_MAX ? -E2BIG : cell_plan_make(set, plan);
-    if (r == 0) {
-        bytes = cell_pack_bytes(set, plan, set->rows_max, 0, LIST_VALUES) +
-                cell_pack_bytes(set, plan, 1, (uint32_t)places, 0) +
-                (uint64_t)set->rows_max * plan->input_count * RUN_ALIGN;
-        *ret_bytes = align_up(bytes, SEQFEED_PAGE);
-    }
+    if (r == 0)
+        *ret_bytes = align_up(cell_pack_bytes(set, plan, &extent), SEQFEED_PAGE);
     free(plan);
     return r;
 }
@@ -50,17 +46,11 @@ static int check_set(Feed *feed, const Settings *settings, char ret_reason[FEED_
     FeedMemory memory;
     int r;
 
-    if (feed->tensors.packed) {
-        snprintf(ret_reason, FEED_REASON, "rows of batch.policy: pack are the processors' work");
-        return -ENOTSUP;
-    }
     r = bound_input(feed, &feed->device_input_bytes);
     if (r == -ENOMEM)
         return r;
     if (r < 0) {
-        snprintf(ret_reason, FEED_REASON, "%s",
-                 r == -EOPNOTSUPP ? "some of its tensors are the processors' work"
-                                  : "its tensors look at more than a device is told");
+        snprintf(ret_reason, FEED_REASON, "its tensors look at more than a device is told");
         return -ENOTSUP;
     }
     feed->on_device = true;

@@ -6,15 +6,16 @@
 #include <string.h>
 
 #include "base/arithmetic.h"
+#include "mask/row_view.h"
 
 enum { RUN_ALIGN = 16 };
 
-/* What an input is to its rows. */
+/* What an input is to its sequences. */
 typedef enum InputKind { INPUT_TOKENS, INPUT_SEQUENCE, INPUT_LIST } InputKind;
 
 typedef struct Input {
     InputKind kind;
-    uint32_t column, value_bytes, width;
+    uint32_t column, element, value_bytes, width;
 } Input;
 
 typedef struct Inputs {
@@ -35,8 +36,8 @@ static uint32_t inputs_add(Inputs *inputs, Input input) {
     return inputs->count++;
 }
 
-static Input list_input(uint32_t column, uint32_t element, uint32_t width) {
-    return (Input){INPUT_LIST, column, element_bytes(element), width};
+static Input make_input(InputKind kind, uint32_t column, uint32_t element, uint32_t width) {
+    return (Input){kind, column, element, element_bytes(element), width};
 }
 
 /* Does the tensor hold values of a column? */
@@ -49,7 +50,7 @@ static bool has_column(const TensorSpec *spec) {
 /* The inputs of a set, in the order in which tensors and steps ask for them; where `plan` is given,
  * their numbers go there. */
 static void find_inputs(const TensorSet *set, Inputs *inputs, CellPlan *plan) {
-    const Input tokens = {INPUT_TOKENS, 0, element_bytes(set->token_element), 1};
+    const Input tokens = make_input(INPUT_TOKENS, 0, set->token_element, 1);
     uint32_t token_input = UINT32_MAX;
 
     *inputs = (Inputs){0};
@@ -59,11 +60,10 @@ static void find_inputs(const TensorSet *set, Inputs *inputs, CellPlan *plan) {
         uint32_t input = 0, spans = 0;
 
         if (has_column(spec))
-            input = inputs_add(
-                inputs, (Input){kind, spec->column, element_bytes(spec->element), spec->width});
+            input = inputs_add(inputs, make_input(kind, spec->column, spec->element, spec->width));
         if (spec->has_spans)
-            spans = inputs_add(inputs,
-                               list_input(spec->spans, spec->spans_element, spec->spans_width));
+            spans = inputs_add(inputs, make_input(INPUT_LIST, spec->spans, spec->spans_element,
+                                                  spec->spans_width));
         if (spec->source == TENSOR_SPECIAL)
             token_input = inputs_add(inputs, tokens);
         if (plan) {
@@ -77,7 +77,8 @@ static void find_inputs(const TensorSet *set, Inputs *inputs, CellPlan *plan) {
         if (step->op == MASK_TOKEN_IDS)
             token_input = inputs_add(inputs, tokens);
         if (step->op == MASK_INDEX_COLUMN) {
-            uint32_t input = inputs_add(inputs, list_input(step->first, step->count, 1));
+            uint32_t input = inputs_add(inputs,
+                                        make_input(INPUT_LIST, step->first, step->count, 1));
             if (plan)
                 plan->steps[s].first = input;
         }
@@ -86,26 +87,55 @@ static void find_inputs(const TensorSet *set, Inputs *inputs, CellPlan *plan) {
         plan->token_input = token_input;
 }
 
-/* Is every tensor one that mask_cell.h has rules for? Rows of several sequences, segments and lists of
- * blocks are the CPU's. */
-static bool has_rules(const TensorSet *set) {
-    for (uint32_t t = 0; t < set->count; t++)
-        if (set->tensors[t].source > TENSOR_SPECIAL)
-            return false;
-    for (uint32_t s = 0; s < set->step_count; s++)
-        if (set->steps[s].op > MASK_NOT)
-            return false;
-    return !set->packed;
-}
-
 /* Kernels count a tensor's elements, and the lines of dense masks, in 32 bits. */
 static bool is_countable(const TensorSet *set) {
     uint64_t places = set->places_max ? set->places_max : (uint64_t)set->rows_max * set->length_max;
 
-    for (uint32_t t = 0; t < set->count; t++)
-        if (places >= UINT32_MAX / MAX(set->tensors[t].width, 1u))
+    for (uint32_t t = 0; t < set->count; t++) {
+        const TensorSpec *spec = &set->tensors[t];
+        uint64_t elements = places;
+
+        if (spec->source != TENSOR_MASK_DENSE && !tensor_elements_max(set, spec, &elements))
             return false;
+        if (MAX(elements, places) >= UINT32_MAX / MAX(spec->width, 1u))
+            return false;
+    }
     return true;
+}
+
+static bool has_step(const TensorSet *set, const TensorSpec *spec, uint32_t op) {
+    for (uint32_t s = 0; s < spec->step_count; s++)
+        if (set->steps[spec->first_step + s].op == op)
+            return true;
+    return false;
+}
+
+/* Do places of a packed row have to know whose they are? Columns and masks of rows do not. */
+static bool is_by_sequence(const TensorSet *set, const TensorSpec *spec) {
+    switch (spec->source) {
+    case TENSOR_PACK_SEGMENTS:
+    case TENSOR_POSITIONS:
+    case TENSOR_LABELS:
+    case TENSOR_LOSS_MASK:
+        return set->packed;
+    case TENSOR_TYPES:
+        return set->packed && spec->counts_on;
+    case TENSOR_APPLY:
+        return set->packed && has_step(set, spec, MASK_INDEX_COLUMN);
+    default:
+        return false;
+    }
+}
+
+/* Do its lists count in the whole sequence, of which a row may have a piece? */
+static bool has_parts(const TensorSet *set) {
+    bool has = false;
+
+    for (uint32_t t = 0; t < set->count; t++)
+        has |= set->tensors[t].has_spans;
+    for (uint32_t s = 0; s < set->step_count && set->packed; s++)
+        has |= set->steps[s].op == MASK_INDEX_COLUMN;
+    return has;
 }
 
 static bool is_plain(const TensorSet *set, const TensorSpec *spec) {
@@ -131,163 +161,253 @@ static uint64_t mask_pattern(const TensorSpec *spec, int keep) {
                   tensor_dtype_bytes(spec->dtype));
 }
 
+static CellTensor make_tensor(const TensorSet *set, const TensorSpec *spec) {
+    return (CellTensor){
+        .source = spec->source,
+        .dtype = spec->dtype,
+        .polarity = spec->polarity,
+        .value_bytes = tensor_dtype_bytes(spec->dtype),
+        .value_shift = (uint32_t)__builtin_ctz(tensor_dtype_bytes(spec->dtype)),
+        .is_plain = is_plain(set, spec),
+        .by_sequence = is_by_sequence(set, spec),
+        .has_segments = spec->source == TENSOR_MASK_DENSE && has_step(set, spec, MASK_SEGMENTS),
+        .element = spec->element,
+        .element_bytes = element_bytes(spec->element),
+        .width = has_column(spec) && spec->source != TENSOR_LABELS ? spec->width : 1,
+        .shift = spec->shift,
+        .multiply = spec->multiply,
+        .counts_on = spec->counts_on,
+        .block = MAX(spec->block, 1u),
+        .has_spans = spec->has_spans,
+        .spans_element = spec->spans_element,
+        .spans_element_bytes = element_bytes(spec->spans_element),
+        .first_step = spec->first_step,
+        .step_count = spec->step_count,
+        .first_value = spec->first_value,
+        .value_count = spec->value_count,
+        .pad = spec->pad,
+        .keeps = mask_pattern(spec, 1),
+        .drops = mask_pattern(spec, 0),
+    };
+}
+
 int cell_plan_make(const TensorSet *set, CellPlan *ret_plan) {
     Inputs inputs;
 
-    if (!has_rules(set))
-        return -EOPNOTSUPP;
     if (!is_countable(set))
         return -E2BIG;
     *ret_plan = (CellPlan){.tensor_count = set->count,
                            .side = set->side,
                            .time_first = set->time_first,
+                           .packed = set->packed,
+                           .tail_segment = set->tail_segment,
+                           .has_parts = has_parts(set),
                            .token_element = set->token_element,
                            .token_element_bytes = element_bytes(set->token_element),
                            .token_pad = set->token_pad};
     memcpy(ret_plan->steps, set->steps, sizeof set->steps);
     memcpy(ret_plan->values, set->values, sizeof set->values);
-    for (uint32_t t = 0; t < set->count; t++) {
-        const TensorSpec *spec = &set->tensors[t];
-
-        ret_plan->tensors[t] = (CellTensor){
-            .source = spec->source,
-            .dtype = spec->dtype,
-            .polarity = spec->polarity,
-            .value_bytes = tensor_dtype_bytes(spec->dtype),
-            .value_shift = (uint32_t)__builtin_ctz(tensor_dtype_bytes(spec->dtype)),
-            .is_plain = is_plain(set, spec),
-            .element = spec->element,
-            .element_bytes = element_bytes(spec->element),
-            .width = has_column(spec) && spec->source != TENSOR_LABELS ? spec->width : 1,
-            .shift = spec->shift,
-            .multiply = spec->multiply,
-            .counts_on = spec->counts_on,
-            .has_spans = spec->has_spans,
-            .spans_element = spec->spans_element,
-            .spans_element_bytes = element_bytes(spec->spans_element),
-            .first_step = spec->first_step,
-            .step_count = spec->step_count,
-            .first_value = spec->first_value,
-            .value_count = spec->value_count,
-            .pad = spec->pad,
-            .keeps = mask_pattern(spec, 1),
-            .drops = mask_pattern(spec, 0),
-        };
-    }
+    for (uint32_t t = 0; t < set->count; t++)
+        ret_plan->tensors[t] = make_tensor(set, &set->tensors[t]);
     find_inputs(set, &inputs, ret_plan);
     ret_plan->input_count = inputs.count;
     return inputs.failed ? -E2BIG : 0;
 }
 
-uint64_t cell_pack_bytes(const TensorSet *set, const CellPlan *plan, uint32_t rows, uint32_t length,
-                         uint64_t list_values) {
-    uint64_t bytes = sizeof(CellBatch) + rows * sizeof(CellRow) +
-                     (uint64_t)plan->input_count * rows * sizeof(CellRun);
+/* ---- blocks ---- */
+
+static uint64_t sums_bytes(uint64_t sequences) {
+    return align_up((sequences + 1) * sizeof(uint32_t), RUN_ALIGN);
+}
+
+uint64_t cell_pack_bytes(const TensorSet *set, const CellPlan *plan, const CellExtent *extent) {
+    uint64_t sums = sums_bytes(extent->sequences);
+    uint64_t bytes = align_up(sizeof(CellBatch), RUN_ALIGN) +
+                     align_up(extent->rows * sizeof(CellRow), RUN_ALIGN) + sums +
+                     (plan->has_parts ? extent->sequences * sizeof(CellPart) + RUN_ALIGN : 0) +
+                     plan->input_count * sizeof(CellInput);
     Inputs inputs;
 
     find_inputs(set, &inputs, NULL);
     for (uint32_t i = 0; i < inputs.count; i++) {
         const Input *input = &inputs.all[i];
-        uint64_t values = input->kind == INPUT_TOKENS     ? length
-                          : input->kind == INPUT_SEQUENCE ? 1
-                                                          : list_values;
+        uint64_t values = input->kind == INPUT_TOKENS     ? extent->tokens
+                          : input->kind == INPUT_SEQUENCE ? extent->sequences
+                                                          : extent->list_entries;
 
-        bytes += rows * align_up(values * input->width * input->value_bytes, RUN_ALIGN);
+        bytes += align_up(values * input->width * input->value_bytes, RUN_ALIGN) +
+                 (input->kind == INPUT_LIST ? sums : 0);
     }
-    return align_up(bytes, RUN_ALIGN) + RUN_ALIGN;
+    return align_up(bytes, RUN_ALIGN);
 }
 
-static uint64_t sum_words(const uint32_t *words, uint32_t count) {
+/* A block as it grows. */
+typedef struct Block {
+    uint8_t *bytes;
+    uint64_t at, capacity;
+    bool is_full;
+} Block;
+
+/* Room for `bytes` more; NULL: there is none. */
+static void *block_take(Block *block, uint64_t bytes, uint64_t *ret_at) {
+    void *taken = block->bytes + block->at;
+
+    *ret_at = block->at;
+    if (block->is_full || bytes > block->capacity - block->at ||
+        align_up(bytes, RUN_ALIGN) > block->capacity - block->at) {
+        block->is_full = true;
+        return NULL;
+    }
+    block->at += align_up(bytes, RUN_ALIGN);
+    return taken;
+}
+
+static void pack_sums(const CellSource *source, uint32_t *ret_sums) {
+    uint32_t sum = 0;
+
+    for (uint32_t s = 0; s < source->count; s++) {
+        ret_sums[s] = sum;
+        sum += source->rows[s].length;
+    }
+    ret_sums[source->count] = sum;
+}
+
+/* A row that has the sequences [first, first + count). */
+static CellRow make_row(const TensorSet *set, uint32_t length, const uint32_t *sums, uint32_t first,
+                        uint32_t count) {
+    CellRow row = {.real = sums[first + count] - sums[first],
+                   .token = sums[first],
+                   .first = first,
+                   .count = count};
+
+    assert(row.real <= length);
+    row.begin = mask_rule_begin(set->side, length, row.real);
+    return row;
+}
+
+static void pack_rows(const TensorSet *set, const CellSource *source, uint32_t rows,
+                      uint32_t length, const uint32_t *sums, CellRow *ret_rows) {
+    uint32_t row = 0;
+
+    for (; !set->packed && row < source->count; row++)
+        ret_rows[row] = make_row(set, length, sums, row, 1);
+    for (uint32_t p = 0; set->packed && p < source->part_count; p++) {
+        const FillPacked *part = &source->parts[p];
+
+        assert(part->first_row == row);
+        for (uint32_t r = 0; r < part->row_count; r++)
+            ret_rows[row++] = make_row(set, length, sums,
+                                       part->first_sequence + (part->firsts[r] - part->firsts[0]),
+                                       part->firsts[r + 1] - part->firsts[r]);
+    }
+    for (; row < rows; row++)
+        ret_rows[row] = make_row(set, length, sums, source->count, 0);
+}
+
+static void pack_parts(const TensorSet *set, const CellSource *source, uint32_t length,
+                       CellPart *ret_parts) {
+    for (uint32_t s = 0; s < source->count; s++) {
+        RowView view = row_view(set, &source->rows[s], length);
+
+        ret_parts[s] = (CellPart){(uint32_t)row_offset(&view), row_sequence_length(&view)};
+    }
+}
+
+/* The values of tokens or of sequences. */
+static void pack_values(const Input *input, const CellSource *source, uint8_t *to) {
+    uint64_t each = (uint64_t)input->width * input->value_bytes;
+
+    for (uint32_t s = 0; s < source->count; s++) {
+        const FillRow *row = &source->rows[s];
+        bool is_token = input->kind == INPUT_TOKENS;
+        uint64_t bytes = is_token ? row->length * each : each;
+
+        if (bytes)
+            memcpy(to, row->columns[input->column] + (is_token ? row->start : row->sequence) * each,
+                   bytes);
+        to += bytes;
+    }
+}
+
+/* The lists of a ragged column. More than 2^32 numbers are too many. */
+static void pack_lists(const TensorSet *set, const Input *input, const CellSource *source,
+                       uint32_t length, Block *block, CellInput *ret_input) {
+    uint32_t *sums = block_take(block, (source->count + UINT64_C(1)) * sizeof *sums,
+                                &ret_input->sums_at);
     uint64_t sum = 0;
+    uint8_t *to;
 
-    for (uint32_t i = 0; i < count; i++)
-        sum += words[i];
-    return sum;
-}
+    for (uint32_t s = 0; sums && s < source->count; s++) {
+        RowView view = row_view(set, &source->rows[s], length);
 
-/* Where the row's values of an input begin in its block, and how many there are. */
-static const uint8_t *find_run(const TensorSet *set, const Input *input, const FillRow *row,
-                               uint64_t *ret_values) {
-    const uint32_t *counts;
-    uint64_t first;
-
-    switch (input->kind) {
-    case INPUT_TOKENS:
-        first = row->start;
-        *ret_values = row->length;
-        break;
-    case INPUT_SEQUENCE:
-        first = row->sequence;
-        *ret_values = 1;
-        break;
-    default:
-        counts = (const void *)row->columns[set->column_count + 1 + input->column];
-        first = sum_words(counts, row->sequence);
-        *ret_values = counts[row->sequence];
+        sums[s] = (uint32_t)sum;
+        sum += row_list(&view, input->column, input->element, input->width).count;
+        block->is_full |= sum > UINT32_MAX;
     }
-    return row->columns[input->column] + first * input->width * input->value_bytes;
+    to = block_take(block, sum * input->value_bytes, &ret_input->at);
+    if (!sums || !to)
+        return;
+    sums[source->count] = (uint32_t)sum;
+    for (uint32_t s = 0; s < source->count; s++) {
+        RowView view = row_view(set, &source->rows[s], length);
+        RowList list = row_list(&view, input->column, input->element, input->width);
+        uint64_t bytes = (uint64_t)list.count * input->value_bytes;
+
+        if (bytes)
+            memcpy(to, list.values, bytes);
+        to += bytes;
+    }
 }
 
-static void pack_row(const TensorSet *set, const FillRow *source, bool needs_skipped,
-                     CellRow *ret_row) {
-    *ret_row = (CellRow){.is_empty = source == NULL};
-    if (!source)
-        return;
-    ret_row->real = source->length;
-    if (needs_skipped)
-        ret_row->skipped = source->start -
-                           sum_words((const void *)source->columns[set->column_count],
-                                     source->sequence);
+static void pack_inputs(const TensorSet *set, const CellSource *source, uint32_t length,
+                        uint64_t tokens, Block *block, CellInput *ret_inputs) {
+    Inputs inputs;
+
+    find_inputs(set, &inputs, NULL);
+    for (uint32_t i = 0; i < inputs.count; i++) {
+        const Input *input = &inputs.all[i];
+        uint64_t values = input->kind == INPUT_TOKENS ? tokens : source->count;
+        uint8_t *to;
+
+        ret_inputs[i] = (CellInput){0};
+        if (input->kind == INPUT_LIST) {
+            pack_lists(set, input, source, length, block, &ret_inputs[i]);
+            continue;
+        }
+        to = block_take(block, values * input->width * input->value_bytes, &ret_inputs[i].at);
+        if (to)
+            pack_values(input, source, to);
+    }
 }
 
 uint64_t cell_pack(const TensorSet *set, const CellPlan *plan, const TensorLayout *layout,
-                   uint32_t rows, uint32_t length, const FillRow *sources, uint32_t count,
-                   void *ret_block, uint64_t capacity) {
-    uint64_t rows_at = align_up(sizeof(CellBatch), RUN_ALIGN);
-    uint64_t runs_at = rows_at + rows * sizeof(CellRow);
-    uint64_t at = align_up(runs_at + (uint64_t)plan->input_count * rows * sizeof(CellRun),
-                           RUN_ALIGN);
-    CellBatch *batch = ret_block;
-    uint8_t *block = ret_block;
-    bool needs_skipped = false;
-    Inputs inputs;
+                   uint32_t length, const CellSource *source, void *ret_block, uint64_t capacity) {
+    Block block = {.bytes = ret_block, .capacity = capacity};
+    uint64_t parts = plan->has_parts ? source->count : 0, at;
+    CellBatch *batch = block_take(&block, sizeof *batch, &at);
+    CellBatch head = {.rows = layout->rows,
+                      .length = length,
+                      .sequences = source->count,
+                      .longest = layout->longest,
+                      .dense_stride = tensor_dense_stride(length)};
+    CellRow *to_rows = block_take(&block, head.rows * sizeof *to_rows, &head.rows_at);
+    uint32_t *sums = block_take(&block, (head.sequences + UINT64_C(1)) * sizeof *sums,
+                                &head.sums_at);
+    CellPart *to_parts = block_take(&block, parts * sizeof *to_parts, &head.parts_at);
+    CellInput *to_inputs = block_take(&block, plan->input_count * sizeof *to_inputs,
+                                      &head.inputs_at);
 
-    if (at > capacity)
+    if (block.is_full)
         return 0;
-    find_inputs(set, &inputs, NULL);
+    memcpy(head.offset, layout->offset, set->count * sizeof *head.offset);
     for (uint32_t t = 0; t < set->count; t++)
-        needs_skipped |= set->tensors[t].has_spans;
-    *batch = (CellBatch){.rows = rows,
-                         .length = length,
-                         .rows_at = rows_at,
-                         .runs_at = runs_at,
-                         .dense_stride = tensor_dense_stride(length)};
-    memcpy(batch->offset, layout->offset, set->count * sizeof *batch->offset);
-    for (uint32_t t = 0; t < set->count; t++)
-        batch->size_bytes[t] = layout->kept >> t & 1 ? 0 : layout->size_bytes[t];
-    for (uint32_t r = 0; r < rows; r++)
-        pack_row(set, r < count ? &sources[r] : NULL, needs_skipped,
-                 (CellRow *)(void *)(block + rows_at) + r);
-    for (uint32_t i = 0; i < inputs.count; i++) {
-        CellRun *runs = (CellRun *)(void *)(block + runs_at) + (uint64_t)i * rows;
-
-        for (uint32_t r = 0; r < rows; r++) {
-            uint64_t values = 0, bytes = 0;
-            const uint8_t *from = NULL;
-
-            if (r < count)
-                from = find_run(set, &inputs.all[i], &sources[r], &values);
-            bytes = values * inputs.all[i].width * inputs.all[i].value_bytes;
-            if (bytes > capacity - at)
-                return 0;
-            runs[r] = (CellRun){at, values * inputs.all[i].width};
-            if (bytes)
-                memcpy(block + at, from, bytes);
-            at = align_up(at + bytes, RUN_ALIGN);
-            if (at > capacity)
-                return 0;
-        }
-    }
-    batch->bytes = at;
-    return at;
+        head.size_bytes[t] = layout->kept >> t & 1 ? 0 : layout->size_bytes[t];
+    pack_sums(source, sums);
+    pack_rows(set, source, head.rows, length, sums, to_rows);
+    if (plan->has_parts)
+        pack_parts(set, source, length, to_parts);
+    pack_inputs(set, source, length, sums[source->count], &block, to_inputs);
+    head.bytes = block.at;
+    *batch = head;
+    return block.is_full ? 0 : block.at;
 }

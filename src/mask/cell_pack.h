@@ -6,19 +6,32 @@
 #include <stdint.h>
 
 #include "mask/fill.h"
+#include "mask/fill_packed.h"
 #include "mask/mask_cell.h"
 
-/* The plan of a set. -E2BIG when its tensors look at more columns than a plan has inputs for
- * or a batch has 2^32 elements of one, -EOPNOTSUPP for packed sets: devices have no rules for them. */
+/* The plan of a set. -E2BIG when its tensors look at more columns than a plan has inputs for, or a
+ * batch has 2^32 elements of one. */
 MUST_CHECK int cell_plan_make(const TensorSet *set, CellPlan *ret_plan);
 
-/* The most bytes that a block for a batch of `rows` x `length` takes when its rows' lists have at
- * most `list_values` numbers each. */
-uint64_t cell_pack_bytes(const TensorSet *set, const CellPlan *plan, uint32_t rows, uint32_t length,
-                         uint64_t list_values);
+/* What a batch has at most. */
+typedef struct CellExtent {
+    uint32_t rows, sequences;
+    uint64_t tokens;
+    uint64_t list_entries; /* of each ragged column, in all its lists together */
+} CellExtent;
 
-/* Write a block of at most `capacity` bytes: `sources` are the first `count` rows, those up to
- * `rows` are empty. Returns its size, or 0 when it does not fit. */
+/* The most bytes that its block takes. */
+uint64_t cell_pack_bytes(const TensorSet *set, const CellPlan *plan, const CellExtent *extent);
+
+/* The rows of a batch as they lie in decoded blocks. Those behind them are empty. */
+typedef struct CellSource {
+    const FillRow *rows; /* packed: its sequences, one after another */
+    uint32_t count;
+    const FillPacked *parts; /* packed: which of its rows have them; [part_count], in order */
+    uint32_t part_count;
+} CellSource;
+
+/* Write the block of a batch with this layout, of at most `capacity` bytes. Returns its size, or 0
+ * when it does not fit. */
 uint64_t cell_pack(const TensorSet *set, const CellPlan *plan, const TensorLayout *layout,
-                   uint32_t rows, uint32_t length, const FillRow *sources, uint32_t count,
-                   void *ret_block, uint64_t capacity);
+                   uint32_t length, const CellSource *source, void *ret_block, uint64_t capacity);

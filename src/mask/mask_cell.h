@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* mask_cell.h: the bits of any element of any tensor, from the packed form of a batch in which it
  * goes to a device. Integers only and plain C that nvcc reads too: kernels are thin shells around
- * mask_cell_chunk(), and tests run the same function on the host against the CPU backend.
+ * functions of mask_chunk.h, and tests run these and those on the host against the CPU backend.
  *
  * The plan is the feed's and stays on the device; a batch is one block of bytes:
  *
- *   CellBatch | CellRow[rows] | CellRun[inputs][rows] | values, each run aligned to 16 */
+ *   CellBatch | CellRow[rows] | sums[sequences + 1] | CellPart[sequences], where lists need them |
+ *   CellInput[inputs] | values of each input, and before those of lists where each list begins
+ *
+ * A batch's sequences stand one after another, row by row, whether a row holds one or several, and
+ * so do the values of each input. Hence one table, the sums of their lengths, tells all: a place of
+ * a row is a token of the batch (CellRow.token and what the place is beyond its first), tokens and
+ * columns are found without asking whose they are, and whose a token is, is one binary search in
+ * the row's part of the sums. It takes four bytes for each sequence, which matters because room for
+ * it must be there for as many sequences as a batch has places. */
 #pragma once
 
 #include <stdint.h>
 
+#include "mask/block_rule.h"
 #include "mask/mask_rule.h"
 #include "mask/tensor.h"
 
@@ -18,13 +27,17 @@ enum {
     CELL_CHUNK_BYTES = 16                           /* what one thread writes */
 };
 
+#define CELL_NONE UINT32_MAX /* no sequence */
+
 typedef struct CellTensor {
     uint32_t source, dtype, polarity, value_bytes;
     uint32_t value_shift; /* log2 of value_bytes */
     uint32_t is_plain;    /* integers of one column or of labels, as they stand: mask_chunk.h */
+    uint32_t by_sequence; /* packed: a place must know whose it is, not only what its row holds */
+    uint32_t has_segments;
     uint32_t element, element_bytes, width;
     uint32_t input; /* of its column; of tokens for labels */
-    uint32_t shift, multiply, counts_on;
+    uint32_t shift, multiply, counts_on, block;
     uint32_t has_spans, spans_input, spans_element, spans_element_bytes;
     uint32_t first_step, step_count, first_value, value_count;
     int64_t pad;
@@ -33,7 +46,8 @@ typedef struct CellTensor {
 
 typedef struct CellPlan {
     uint32_t tensor_count, input_count, side, time_first;
-    uint32_t token_input, token_element, token_element_bytes, reserved;
+    uint32_t packed, tail_segment, has_parts;
+    uint32_t token_input, token_element, token_element_bytes;
     int64_t token_pad;
     CellTensor tensors[SEQFEED_TENSORS_MAX];
     MaskStep steps[TENSOR_STEPS_MAX]; /* an index column's `first` is an input */
@@ -42,39 +56,149 @@ typedef struct CellPlan {
 
 typedef struct CellBatch {
     uint64_t bytes; /* of this block */
-    uint32_t rows, length;
-    uint64_t rows_at, runs_at;
+    uint32_t rows, length, sequences, longest;
+    uint64_t rows_at, sums_at, parts_at, inputs_at;
     uint64_t offset[SEQFEED_TENSORS_MAX], size_bytes[SEQFEED_TENSORS_MAX];
     uint64_t dense_stride; /* elements */
 } CellBatch;
 
 typedef struct CellRow {
-    uint32_t real, is_empty;
-    uint64_t skipped; /* tokens of its sequence before its first */
+    uint32_t begin, real;  /* its real places */
+    uint32_t token;        /* of the batch, the row's first */
+    uint32_t first, count; /* its sequences */
 } CellRow;
 
-/* A row's values of one input. */
-typedef struct CellRun {
-    uint64_t at; /* from the start of the block */
-    uint64_t count;
-} CellRun;
+/* What a sequence is a piece of. */
+typedef struct CellPart {
+    uint32_t skipped, whole; /* tokens before its first, and in all */
+} CellPart;
+
+/* Where an input's values are, from the start of the block; of lists, also the sums of how many
+ * numbers they have, [sequences + 1]. */
+typedef struct CellInput {
+    uint64_t at, sums_at;
+} CellInput;
 
 /* Where an element stands. */
 typedef struct CellPlace {
     uint32_t row, query, place, lane;
 } CellPlace;
 
+/* A sequence in its row as rules look at it, or padding of a packed row: like RowRun. */
+typedef struct CellView {
+    uint32_t first, end;  /* the places that it is right for */
+    uint32_t begin, real; /* the sequence's */
+    uint32_t token;       /* of the batch, its first */
+    uint32_t sequence;    /* CELL_NONE: padding, or an empty row */
+} CellView;
+
 MASK_SHARED uint32_t cell_least(uint64_t value, uint32_t most) {
     return value < most ? (uint32_t)value : most;
 }
 
-MASK_SHARED const CellRow *cell_row(const CellBatch *batch, uint32_t row) {
-    return (const CellRow *)(const void *)((const uint8_t *)batch + batch->rows_at) + row;
+MASK_SHARED const void *cell_at(const CellBatch *batch, uint64_t at) {
+    return (const uint8_t *)batch + at;
 }
 
-MASK_SHARED CellRun cell_run(const CellBatch *batch, uint32_t input, uint32_t row) {
-    return ((const CellRun *)(const void *)((const uint8_t *)batch +
-                                            batch->runs_at))[(uint64_t)input * batch->rows + row];
+MASK_SHARED const CellRow *cell_row(const CellBatch *batch, uint32_t row) {
+    return (const CellRow *)cell_at(batch, batch->rows_at) + row;
+}
+
+MASK_SHARED const uint32_t *cell_sums(const CellBatch *batch) {
+    return (const uint32_t *)cell_at(batch, batch->sums_at);
+}
+
+MASK_SHARED const CellPart *cell_part(const CellBatch *batch, uint32_t sequence) {
+    return (const CellPart *)cell_at(batch, batch->parts_at) + sequence;
+}
+
+MASK_SHARED const CellInput *cell_input(const CellBatch *batch, uint32_t input) {
+    return (const CellInput *)cell_at(batch, batch->inputs_at) + input;
+}
+
+/* Value `index` of an input of values of so many bytes. */
+MASK_SHARED const uint8_t *cell_value(const CellBatch *batch, uint32_t input, uint64_t index,
+                                      uint32_t bytes) {
+    return (const uint8_t *)cell_at(batch, cell_input(batch, input)->at + index * bytes);
+}
+
+/* The numbers [first, end) of an input are the sequence's list. */
+typedef struct CellList {
+    uint32_t first, end;
+} CellList;
+
+MASK_SHARED CellList cell_list(const CellBatch *batch, uint32_t input, uint32_t sequence) {
+    const uint32_t *sums = (const uint32_t *)cell_at(batch, cell_input(batch, input)->sums_at);
+    CellList list = {0, 0};
+
+    if (sequence != CELL_NONE) {
+        list.first = sums[sequence];
+        list.end = sums[sequence + 1];
+    }
+    return list;
+}
+
+/* The last one of [low, high) that begins at `token` or before it: of several that do, because some
+ * are empty, the one that has it. */
+MASK_SHARED uint32_t cell_search(const uint32_t *sums, uint32_t low, uint32_t high,
+                                 uint32_t token) {
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (sums[middle] <= token)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* All real places of a row, as if they were one sequence's. */
+MASK_SHARED CellView cell_row_view(const CellPlan *plan, const CellBatch *batch, uint32_t row) {
+    const CellRow *at = cell_row(batch, row);
+    CellView view = {0, batch->length, at->begin, at->real, at->token, CELL_NONE};
+
+    if (!plan->packed && at->count > 0)
+        view.sequence = at->first;
+    return view;
+}
+
+/* Sequence `sequence` of a packed row. */
+MASK_SHARED CellView cell_sequence_view(const CellBatch *batch, const CellRow *row,
+                                        uint32_t sequence) {
+    const uint32_t *sums = cell_sums(batch) + sequence;
+    CellView view = {0,       0,       row->begin + (sums[0] - row->token), sums[1] - sums[0],
+                     sums[0], sequence};
+
+    view.first = view.begin;
+    view.end = view.begin + view.real;
+    return view;
+}
+
+/* Whose place it is. */
+MASK_SHARED CellView cell_view(const CellPlan *plan, const CellBatch *batch, uint32_t row,
+                               uint32_t place) {
+    const CellRow *at = cell_row(batch, row);
+    CellView view = cell_row_view(plan, batch, row);
+
+    if (!plan->packed)
+        return view;
+    if (place - at->begin < at->real)
+        return cell_sequence_view(batch, at,
+                                  cell_search(cell_sums(batch), at->first, at->first + at->count,
+                                              at->token + (place - at->begin)));
+    if (place < at->begin)
+        view.end = at->begin;
+    else
+        view.first = at->begin + at->real;
+    view.begin = view.first;
+    view.real = 0;
+    return view;
+}
+
+/* Does the place hold a token of the view's sequence? */
+MASK_SHARED int cell_is_real(const CellView *view, uint32_t place) {
+    return place - view->begin < view->real;
 }
 
 MASK_SHARED uint32_t cell_element_bytes(uint32_t element) {
@@ -147,16 +271,14 @@ MASK_SHARED uint64_t cell_convert(uint32_t element, uint32_t dtype, const uint8_
     return dtype == SEQFEED_FLOAT32 ? single : single ? (single >> 13) - (112u << 10) : 0;
 }
 
-MASK_SHARED int64_t cell_token(const CellPlan *plan, const CellBatch *batch, uint32_t row,
+MASK_SHARED int64_t cell_token(const CellPlan *plan, const CellBatch *batch, const CellView *view,
                                uint32_t place) {
-    uint32_t real = cell_row(batch, row)->real;
-
-    if (!mask_rule_keeps(plan->side, batch->length, real, place))
+    if (!cell_is_real(view, place))
         return plan->token_pad;
-    place -= mask_rule_begin(plan->side, batch->length, real);
-    return cell_integer(plan->token_element, (const uint8_t *)batch +
-                                                 cell_run(batch, plan->token_input, row).at +
-                                                 (uint64_t)place * plan->token_element_bytes);
+    return cell_integer(plan->token_element,
+                        cell_value(batch, plan->token_input,
+                                   (uint64_t)view->token + (place - view->begin),
+                                   plan->token_element_bytes));
 }
 
 MASK_SHARED int cell_lists(const CellPlan *plan, uint32_t first, uint32_t count, int64_t value) {
@@ -166,43 +288,60 @@ MASK_SHARED int cell_lists(const CellPlan *plan, uint32_t first, uint32_t count,
     return 0;
 }
 
+/* The place of the row that an index in the sequence's own list names. It counts on the row, in a
+ * packed row in the whole sequence, of which a piece may stand there. False: none. */
+MASK_SHARED int cell_index(const CellPlan *plan, const CellBatch *batch, const CellView *view,
+                           int64_t index, uint32_t *ret_place) {
+    const CellPart *part;
+
+    if (!plan->packed)
+        return mask_rule_index(index, batch->length, ret_place);
+    part = cell_part(batch, view->sequence);
+    if (!mask_rule_index(index, part->whole, ret_place) ||
+        *ret_place - part->skipped >= view->real) /* before the piece it wraps: large */
+        return 0;
+    *ret_place = view->begin + (*ret_place - part->skipped);
+    return 1;
+}
+
 MASK_SHARED int cell_index_listed(const CellPlan *plan, const CellBatch *batch,
-                                  const MaskStep *step, CellPlace at) {
-    uint32_t place, bytes = cell_element_bytes(step->count);
+                                  const CellView *view, const MaskStep *step, uint32_t place) {
+    uint32_t listed, bytes = cell_element_bytes(step->count);
+    CellList list;
 
     if (step->op == MASK_INDICES) {
         for (uint32_t i = 0; i < step->count; i++)
-            if (mask_rule_index(plan->values[step->first + i], batch->length, &place) &&
-                place == at.place)
+            if (mask_rule_index(plan->values[step->first + i], batch->length, &listed) &&
+                listed == place)
                 return 1;
         return 0;
     }
-    for (uint64_t i = 0; i < cell_run(batch, step->first, at.row).count; i++) {
-        const uint8_t *value = (const uint8_t *)batch + cell_run(batch, step->first, at.row).at +
-                               i * bytes;
-
-        if (mask_rule_index(cell_integer(step->count, value), batch->length, &place) &&
-            place == at.place)
+    list = cell_list(batch, step->first, view->sequence);
+    for (uint32_t i = list.first; i < list.end; i++)
+        if (cell_index(plan, batch, view,
+                       cell_integer(step->count, cell_value(batch, step->first, i, bytes)),
+                       &listed) &&
+            listed == place)
             return 1;
-    }
     return 0;
 }
 
-MASK_SHARED int cell_leaf(const CellPlan *plan, const CellBatch *batch, const MaskStep *step,
-                          CellPlace at) {
+MASK_SHARED int cell_leaf(const CellPlan *plan, const CellBatch *batch, const CellView *view,
+                          const MaskStep *step, CellPlace at) {
     switch (step->op) {
     case MASK_LENGTHS:
-        return mask_rule_keeps(plan->side, batch->length, cell_row(batch, at.row)->real, at.place);
+        return cell_is_real(view, at.place);
     case MASK_CAUSAL:
         return mask_rule_causal(at.query, at.place);
     case MASK_WINDOW:
         return mask_rule_window(step->count, at.query, at.place);
+    case MASK_SEGMENTS:
+        return cell_is_real(view, at.place) && cell_is_real(view, at.query);
     case MASK_TOKEN_IDS:
-        return !cell_lists(plan, step->first, step->count,
-                           cell_token(plan, batch, at.row, at.place));
+        return !cell_lists(plan, step->first, step->count, cell_token(plan, batch, view, at.place));
     case MASK_INDICES:
     case MASK_INDEX_COLUMN:
-        return !cell_index_listed(plan, batch, step, at);
+        return !cell_index_listed(plan, batch, view, step, at.place);
     default:
         return step->op == MASK_TRUE;
     }
@@ -210,7 +349,7 @@ MASK_SHARED int cell_leaf(const CellPlan *plan, const CellBatch *batch, const Ma
 
 /* The pending answers are the low bits of one word. */
 MASK_SHARED int cell_keeps(const CellPlan *plan, const CellBatch *batch, const CellTensor *tensor,
-                           CellPlace at) {
+                           const CellView *view, CellPlace at) {
     uint32_t stack = 0;
 
     for (uint32_t s = 0; s < tensor->step_count; s++) {
@@ -223,104 +362,243 @@ MASK_SHARED int cell_keeps(const CellPlan *plan, const CellBatch *batch, const C
         else if (step->op == MASK_NOT)
             stack ^= 1;
         else
-            stack = stack << 1 | (uint32_t)cell_leaf(plan, batch, step, at);
+            stack = stack << 1 | (uint32_t)cell_leaf(plan, batch, view, step, at);
     }
     return (int)(stack & 1);
 }
 
-/* The element of a column, padded where the tensor is. */
-MASK_SHARED uint64_t cell_column(const CellPlan *plan, const CellBatch *batch,
-                                 const CellTensor *tensor, CellPlace at) {
-    const CellRow *row = cell_row(batch, at.row);
-    uint64_t value = at.lane;
-
-    if (tensor->source == TENSOR_SEQUENCE_COLUMN) {
-        if (row->is_empty)
-            return (uint64_t)tensor->pad;
-    } else {
-        if (!mask_rule_keeps(plan->side, batch->length, row->real, at.place))
-            return (uint64_t)tensor->pad;
-        value += (uint64_t)(at.place - mask_rule_begin(plan->side, batch->length, row->real)) *
-                 tensor->width;
-    }
-    return cell_convert(tensor->element, tensor->dtype,
-                        (const uint8_t *)batch + cell_run(batch, tensor->input, at.row).at +
-                            value * tensor->element_bytes);
+/* Number `lane` of the `index`-th token or sequence in the tensor's column. */
+MASK_SHARED uint64_t cell_converted(const CellBatch *batch, const CellTensor *tensor,
+                                    uint64_t index, uint32_t lane) {
+    return cell_convert(
+        tensor->element, tensor->dtype,
+        cell_value(batch, tensor->input, index * tensor->width + lane, tensor->element_bytes));
 }
 
-MASK_SHARED int cell_in_spans(const CellBatch *batch, const CellTensor *tensor, uint32_t row,
-                              int64_t token) {
-    CellRun run = cell_run(batch, tensor->spans_input, row);
-    const uint8_t *values = (const uint8_t *)batch + run.at;
+/* The element of a column of tokens, padded. */
+MASK_SHARED uint64_t cell_column(const CellBatch *batch, const CellTensor *tensor,
+                                 const CellView *view, CellPlace at) {
+    if (!cell_is_real(view, at.place))
+        return (uint64_t)tensor->pad;
+    return cell_converted(batch, tensor, (uint64_t)view->token + (at.place - view->begin), at.lane);
+}
 
-    for (uint64_t i = 0; i + 2 <= run.count; i += 2, values += 2 * tensor->spans_element_bytes)
+MASK_SHARED int cell_in_spans(const CellBatch *batch, const CellTensor *tensor, uint32_t sequence,
+                              int64_t token) {
+    CellList list = cell_list(batch, tensor->spans_input, sequence);
+    const uint8_t *values = cell_value(batch, tensor->spans_input, list.first,
+                                       tensor->spans_element_bytes);
+
+    for (uint32_t i = list.first; i + 2 <= list.end; i += 2) {
         if (mask_rule_in_span(
                 cell_integer(tensor->spans_element, values),
                 cell_integer(tensor->spans_element, values + tensor->spans_element_bytes), token))
             return 1;
+        values += 2 * (uint64_t)tensor->spans_element_bytes;
+    }
     return 0;
 }
 
-MASK_SHARED uint64_t cell_learned(const CellPlan *plan, const CellBatch *batch,
-                                  const CellTensor *tensor, CellPlace at) {
-    const CellRow *row = cell_row(batch, at.row);
-    int64_t target = mask_rule_target(plan->side, batch->length, row->real, tensor->shift,
-                                      at.place);
+/* The token of its sequence that a label at the place is about. In packed rows the first token is
+ * none: nothing before it predicts it. False: none. */
+MASK_SHARED int cell_target(const CellPlan *plan, const CellBatch *batch, const CellTensor *tensor,
+                            const CellView *view, uint32_t place, uint32_t *ret_token) {
+    uint32_t token = place - view->begin + tensor->shift;
 
-    if (target >= 0 && tensor->has_spans &&
-        !cell_in_spans(batch, tensor, at.row, target + (int64_t)row->skipped))
-        target = -1;
-    if (tensor->source == TENSOR_LOSS_MASK)
-        return target >= 0 ? mask_rule_one(tensor->dtype) : 0;
-    if (target < 0)
-        return (uint64_t)tensor->pad;
-    return cell_convert(tensor->element, tensor->dtype,
-                        (const uint8_t *)batch + cell_run(batch, tensor->input, at.row).at +
-                            (uint64_t)target * tensor->element_bytes);
+    *ret_token = token;
+    if (!cell_is_real(view, place) || token >= view->real || (plan->packed && token == 0))
+        return 0;
+    return !tensor->has_spans ||
+           cell_in_spans(batch, tensor, view->sequence,
+                         (int64_t)token + cell_part(batch, view->sequence)->skipped);
 }
 
-MASK_SHARED uint64_t cell_bits(const CellPlan *plan, const CellBatch *batch,
-                               const CellTensor *tensor, CellPlace at) {
+MASK_SHARED uint64_t cell_learned(const CellPlan *plan, const CellBatch *batch,
+                                  const CellTensor *tensor, const CellView *view, uint32_t place) {
+    uint32_t token;
+    int is_learned = cell_target(plan, batch, tensor, view, place, &token);
+
+    if (tensor->source == TENSOR_LOSS_MASK)
+        return is_learned ? mask_rule_one(tensor->dtype) : 0;
+    if (!is_learned)
+        return (uint64_t)tensor->pad;
+    return cell_converted(batch, tensor, (uint64_t)view->token + token, 0);
+}
+
+/* Positions of padding on the right of a packed row may go on from its last sequence, or count as
+ * one of its own. */
+MASK_SHARED uint64_t cell_tail_position(const CellPlan *plan, const CellBatch *batch,
+                                        const CellTensor *tensor, CellPlace at) {
     const CellRow *row = cell_row(batch, at.row);
+    uint32_t begin = row->begin + row->real;
+
+    if (plan->side != SEQFEED_SIDE_RIGHT || !(tensor->counts_on || plan->tail_segment))
+        return (uint64_t)tensor->pad;
+    if (tensor->counts_on && row->count > 0)
+        begin = row->begin + (cell_sums(batch)[row->first + row->count - 1] - row->token);
+    return at.place - begin;
+}
+
+MASK_SHARED uint64_t cell_position(const CellPlan *plan, const CellBatch *batch,
+                                   const CellTensor *tensor, const CellView *view, CellPlace at) {
+    if (plan->packed && tensor->source == TENSOR_POSITIONS && !cell_is_real(view, at.place))
+        return cell_tail_position(plan, batch, tensor, at);
+    if (!cell_is_real(view, at.place) && !(tensor->counts_on && at.place >= view->begin))
+        return (uint64_t)tensor->pad;
+    return tensor->source == TENSOR_TYPES ? 0 : at.place - view->begin;
+}
+
+/* The bits of a tensor of places; `view` is right for the place, of the row if that is enough for
+ * the tensor. */
+MASK_SHARED uint64_t cell_bits(const CellPlan *plan, const CellBatch *batch,
+                               const CellTensor *tensor, const CellView *view, CellPlace at) {
     int keep;
 
     switch (tensor->source) {
-    case TENSOR_LENGTHS:
-        return row->real;
     case TENSOR_MASK_LENGTHS:
-        keep = mask_rule_keeps(plan->side, batch->length, row->real, at.place);
-        return mask_rule_bits(tensor->dtype, tensor->polarity, (uint64_t)tensor->pad, keep);
+        return mask_rule_bits(tensor->dtype, tensor->polarity, (uint64_t)tensor->pad,
+                              cell_is_real(view, at.place));
     case TENSOR_MASK:
     case TENSOR_MASK_DENSE:
-        keep = cell_keeps(plan, batch, tensor, at);
+        keep = cell_keeps(plan, batch, tensor, view, at);
         return mask_rule_bits(tensor->dtype, tensor->polarity, (uint64_t)tensor->pad, keep);
     case TENSOR_APPLY: {
-        uint64_t bits = cell_column(plan, batch, tensor, at);
+        uint64_t bits = cell_column(batch, tensor, view, at);
 
-        keep = cell_keeps(plan, batch, tensor, at);
+        keep = cell_keeps(plan, batch, tensor, view, at);
         return tensor->multiply ? mask_rule_times(tensor->dtype, bits, keep) : keep ? bits : 0;
     }
     case TENSOR_POSITIONS:
     case TENSOR_TYPES:
-        if (!mask_rule_keeps(plan->side, batch->length, row->real, at.place) &&
-            !(tensor->counts_on &&
-              at.place >= mask_rule_begin(plan->side, batch->length, row->real)))
-            return (uint64_t)tensor->pad;
-        return tensor->source == TENSOR_TYPES
-                   ? 0
-                   : at.place - mask_rule_begin(plan->side, batch->length, row->real);
+        return cell_position(plan, batch, tensor, view, at);
     case TENSOR_LABELS:
     case TENSOR_LOSS_MASK:
-        return cell_learned(plan, batch, tensor, at);
+        return cell_learned(plan, batch, tensor, view, at.place);
     case TENSOR_SPECIAL:
-        keep = mask_rule_keeps(plan->side, batch->length, row->real, at.place) &&
+        keep = cell_is_real(view, at.place) &&
                !cell_lists(plan, tensor->first_value, tensor->value_count,
-                           cell_token(plan, batch, at.row, at.place));
+                           cell_token(plan, batch, view, at.place));
         return keep ? 0 : mask_rule_one(tensor->dtype);
+    case TENSOR_PACK_SEGMENTS:
+        return cell_is_real(view, at.place) ? view->sequence - cell_row(batch, at.row)->first + 1
+                                            : 0;
     default:
-        return cell_column(plan, batch, tensor, at);
+        return cell_column(batch, tensor, view, at);
     }
 }
+
+/* ---- tensors of sequences ---- */
+
+MASK_SHARED int cell_has_entries(const CellTensor *tensor) {
+    switch (tensor->source) {
+    case TENSOR_LENGTHS:
+    case TENSOR_SEQUENCE_COLUMN:
+    case TENSOR_PACK_CU_SEQLENS:
+    case TENSOR_PACK_CU_PADDED:
+    case TENSOR_PACK_MAX_SEQLEN:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+/* Where a sequence begins in rows x length; the whole behind the last. */
+MASK_SHARED uint64_t cell_padded_begin(const CellBatch *batch, uint32_t sequence) {
+    uint32_t low = 0, high = batch->rows;
+    const CellRow *row;
+
+    if (sequence >= batch->sequences)
+        return (uint64_t)batch->rows * batch->length;
+    while (high - low > 1) { /* of rows without sequences and the next with some: the last */
+        uint32_t middle = low + (high - low) / 2;
+
+        if (cell_row(batch, middle)->first <= sequence)
+            low = middle;
+        else
+            high = middle;
+    }
+    row = cell_row(batch, low);
+    return (uint64_t)low * batch->length + row->begin + (cell_sums(batch)[sequence] - row->token);
+}
+
+/* Number `lane` of entry `entry` of a tensor that has one for each sequence. Without packing rows
+ * and sequences are the same, and rows of last: pad are behind them. */
+MASK_SHARED uint64_t cell_entry(const CellPlan *plan, const CellBatch *batch,
+                                const CellTensor *tensor, uint32_t entry, uint32_t lane) {
+    const uint32_t *sums = cell_sums(batch);
+    uint32_t tail;
+
+    switch (tensor->source) {
+    case TENSOR_LENGTHS:
+        return entry < batch->sequences ? sums[entry + 1] - sums[entry] : 0;
+    case TENSOR_PACK_CU_SEQLENS:
+        return entry <= batch->sequences ? sums[entry] : batch->length;
+    case TENSOR_PACK_CU_PADDED:
+        return cell_padded_begin(batch, entry);
+    case TENSOR_PACK_MAX_SEQLEN:
+        tail = plan->tail_segment ? batch->length - sums[batch->sequences] : 0;
+        return tail > batch->longest ? tail : batch->longest;
+    default:
+        return entry < batch->sequences ? cell_converted(batch, tensor, entry, lane)
+                                        : (uint64_t)tensor->pad;
+    }
+}
+
+/* ---- block lists ---- */
+
+MASK_SHARED int cell_has_blocks(const CellTensor *tensor) {
+    switch (tensor->source) {
+    case TENSOR_BLOCKS_COUNT:
+    case TENSOR_BLOCKS:
+    case TENSOR_BLOCKS_FULL_COUNT:
+    case TENSOR_BLOCKS_FULL:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+MASK_SHARED BlockRun cell_block_run(const CellPlan *plan, const CellBatch *batch,
+                                    const BlockSight *sight, uint32_t row, uint32_t query) {
+    CellView view = {0, 0, 0, 0, 0, CELL_NONE};
+
+    if (sight->segments)
+        view = cell_view(plan, batch, row, query);
+    return block_run(sight, query, view.begin, view.begin + view.real);
+}
+
+/* What block `block` of a row's queries sees. */
+MASK_SHARED BlockSeen cell_seen(const CellPlan *plan, const CellBatch *batch,
+                                const CellTensor *tensor, uint32_t row, uint32_t block) {
+    const CellRow *at = cell_row(batch, row);
+    BlockSight sight = block_sight(plan->steps + tensor->first_step, tensor->step_count,
+                                   batch->length, at->begin, at->begin + at->real);
+    BlockQueries queries = block_queries(&sight, tensor->block, block);
+    BlockRun first, last;
+
+    if (queries.first >= queries.last)
+        return block_unseen();
+    first = cell_block_run(plan, batch, &sight, row, queries.first);
+    last = cell_block_run(plan, batch, &sight, row, queries.last - 1);
+    return block_seen(&queries, tensor->block, first, last);
+}
+
+MASK_SHARED int cell_counts_blocks(const CellTensor *tensor) {
+    return tensor->source == TENSOR_BLOCKS_COUNT || tensor->source == TENSOR_BLOCKS_FULL_COUNT;
+}
+
+MASK_SHARED uint32_t cell_blocks(const CellBatch *batch, const CellTensor *tensor) {
+    return (uint32_t)(((uint64_t)batch->length + tensor->block - 1) / tensor->block);
+}
+
+/* Number `number` of what such a tensor says of a block of queries. */
+MASK_SHARED uint32_t cell_block(const CellTensor *tensor, const BlockSeen *seen, uint32_t number) {
+    int full = tensor->source == TENSOR_BLOCKS_FULL_COUNT || tensor->source == TENSOR_BLOCKS_FULL;
+
+    return cell_counts_blocks(tensor) ? block_count(seen, full) : block_listed(seen, full, number);
+}
+
+/* ---- */
 
 /* Bit t: tensor t is a dense mask. */
 MASK_SHARED uint32_t cell_dense_tensors(const CellPlan *plan) {
@@ -332,7 +610,7 @@ MASK_SHARED uint32_t cell_dense_tensors(const CellPlan *plan) {
     return dense;
 }
 
-/* Where element `element` of a tensor stands. */
+/* Where element `element` of a tensor of places stands. */
 MASK_SHARED CellPlace cell_place(const CellPlan *plan, const CellBatch *batch,
                                  const CellTensor *tensor, uint64_t element) {
     CellPlace at = {0, 0, 0, 0};
@@ -347,9 +625,7 @@ MASK_SHARED CellPlace cell_place(const CellPlan *plan, const CellBatch *batch,
     }
     at.lane = (uint32_t)(element % tensor->width);
     element /= tensor->width;
-    if (tensor->source == TENSOR_LENGTHS || tensor->source == TENSOR_SEQUENCE_COLUMN) {
-        at.row = (uint32_t)element;
-    } else if (plan->time_first) {
+    if (plan->time_first) {
         at.row = (uint32_t)(element % batch->rows);
         at.place = (uint32_t)(element / batch->rows);
     } else {
@@ -364,6 +640,31 @@ MASK_SHARED uint64_t cell_chunks(const CellBatch *batch, uint32_t tensor) {
     return (batch->size_bytes[tensor] + CELL_CHUNK_BYTES - 1) / CELL_CHUNK_BYTES;
 }
 
+/* The bits of element `element` of any tensor. */
+MASK_SHARED uint64_t cell_element(const CellPlan *plan, const CellBatch *batch,
+                                  const CellTensor *tensor, uint64_t element) {
+    CellPlace at;
+    CellView view;
+
+    if (cell_has_entries(tensor))
+        return cell_entry(plan, batch, tensor, (uint32_t)(element / tensor->width),
+                          (uint32_t)(element % tensor->width));
+    if (cell_has_blocks(tensor)) {
+        uint32_t blocks = cell_blocks(batch, tensor);
+        uint32_t numbers = cell_counts_blocks(tensor) ? 1 : blocks;
+        uint64_t line = element / numbers;
+        BlockSeen seen = cell_seen(plan, batch, tensor, (uint32_t)(line / blocks),
+                                   (uint32_t)(line % blocks));
+
+        return cell_block(tensor, &seen, (uint32_t)(element % numbers));
+    }
+    at = cell_place(plan, batch, tensor, element);
+    if (at.place >= batch->length) /* between the lines of a dense mask */
+        return 0;
+    view = cell_view(plan, batch, at.row, at.place);
+    return cell_bits(plan, batch, tensor, &view, at);
+}
+
 /* The bytes of one chunk as four words. Returns how many of them are the tensor's. */
 MASK_SHARED uint32_t mask_cell_chunk(const CellPlan *plan, const CellBatch *batch, uint32_t t,
                                      uint64_t chunk, uint32_t ret_words[4]) {
@@ -374,10 +675,7 @@ MASK_SHARED uint32_t mask_cell_chunk(const CellPlan *plan, const CellBatch *batc
 
     ret_words[0] = ret_words[1] = ret_words[2] = ret_words[3] = 0;
     for (uint32_t b = 0; b < bytes; b += tensor->value_bytes, element++) {
-        CellPlace at = cell_place(plan, batch, tensor, element);
-        uint64_t bits = tensor->source == TENSOR_MASK_DENSE && at.place >= batch->length
-                            ? 0
-                            : cell_bits(plan, batch, tensor, at);
+        uint64_t bits = cell_element(plan, batch, tensor, element);
 
         if (tensor->value_bytes < 4)
             bits &= (1u << 8 * tensor->value_bytes) - 1;

@@ -40,56 +40,89 @@ MASK_SHARED uint32_t keep_between(uint32_t place, uint32_t first, uint32_t end) 
     return ((1u << to) - 1) & ~((1u << from) - 1);
 }
 
-/* Which of the places from `at` on an index does not name. */
-MASK_SHARED uint32_t keep_unlike(const CellBatch *batch, uint32_t from, int64_t index) {
-    uint32_t place;
+/* What steps see: places of a row from `place` on, as a query does that stands in one of its
+ * sequences (segments: own_first .. own_end). `row` is all of it. */
+typedef struct KeepSight {
+    CellView row;
+    uint32_t number, query, place; /* the row's number */
+    uint32_t own_first, own_end;
+} KeepSight;
 
-    if (!mask_rule_index(index, batch->length, &place) || place - from >= KEEP_PLACES)
-        return 0xffffu;
-    return 0xffffu & ~(1u << (place - from));
+/* `keep` without a place of the row, if it is one of those from `from` on. */
+MASK_SHARED uint32_t keep_clear(uint32_t keep, uint32_t from, uint32_t place) {
+    return place - from < KEEP_PLACES ? keep & ~(1u << (place - from)) : keep;
+}
+
+MASK_SHARED uint32_t keep_clear_list(const CellPlan *plan, const CellBatch *batch,
+                                     const MaskStep *step, const CellView *view, uint32_t from,
+                                     uint32_t keep) {
+    uint32_t bytes = cell_element_bytes(step->count), place;
+    CellList list = cell_list(batch, step->first, view->sequence);
+
+    for (uint32_t i = list.first; i < list.end; i++)
+        if (cell_index(plan, batch, view,
+                       cell_integer(step->count, cell_value(batch, step->first, i, bytes)), &place))
+            keep = keep_clear(keep, from, place);
+    return keep;
+}
+
+/* The view of the places behind another one's in its row: mostly of the next sequence. */
+MASK_SHARED CellView chunk_next_view(const CellPlan *plan, const CellBatch *batch, uint32_t row,
+                                     const CellView *view) {
+    const CellRow *at = cell_row(batch, row);
+    uint32_t next = view->sequence + 1;
+
+    if (view->sequence != CELL_NONE && next < at->first + at->count &&
+        cell_sums(batch)[next + 1] > cell_sums(batch)[next])
+        return cell_sequence_view(batch, at, next);
+    return cell_view(plan, batch, row, view->end);
 }
 
 MASK_SHARED uint32_t keep_unlisted(const CellPlan *plan, const CellBatch *batch,
-                                   const MaskStep *step, CellPlace at, uint32_t count) {
-    uint32_t keep = 0xffffu, bytes;
-    CellRun run;
+                                   const MaskStep *step, const KeepSight *sight, uint32_t count) {
+    uint32_t keep = 0xffffu, place;
+    CellView view;
 
     if (step->op == MASK_INDICES) {
         for (uint32_t i = 0; i < step->count; i++)
-            keep &= keep_unlike(batch, at.place, plan->values[step->first + i]);
+            if (mask_rule_index(plan->values[step->first + i], batch->length, &place))
+                keep = keep_clear(keep, sight->place, place);
         return keep;
     }
     if (step->op == MASK_TOKEN_IDS) {
         for (uint32_t i = 0; i < count; i++)
             if (cell_lists(plan, step->first, step->count,
-                           cell_token(plan, batch, at.row, at.place + i)))
+                           cell_token(plan, batch, &sight->row, sight->place + i)))
                 keep &= ~(1u << i);
         return keep;
     }
-    run = cell_run(batch, step->first, at.row);
-    bytes = cell_element_bytes(step->count);
-    for (uint64_t i = 0; i < run.count; i++)
-        keep &= keep_unlike(batch, at.place,
-                            cell_integer(step->count, (const uint8_t *)batch + run.at + i * bytes));
-    return keep;
+    if (count == 0)
+        return keep;
+    view = cell_view(plan, batch, sight->number, sight->place);
+    for (;;) {
+        keep = keep_clear_list(plan, batch, step, &view, sight->place, keep);
+        if (view.end >= sight->place + count)
+            return keep;
+        view = chunk_next_view(plan, batch, sight->number, &view);
+    }
 }
 
 /* The places [first, end) that a step which knows only lengths and queries keeps. False: it knows
  * more. */
-MASK_SHARED int keep_range(const CellPlan *plan, const CellBatch *batch, const MaskStep *step,
-                           CellPlace at, uint32_t *ret_first, uint32_t *ret_end) {
-    uint32_t real;
-
+MASK_SHARED int keep_range(const CellBatch *batch, const MaskStep *step, const KeepSight *sight,
+                           uint32_t *ret_first, uint32_t *ret_end) {
     *ret_first = 0;
     *ret_end = batch->length;
     if (step->op == MASK_LENGTHS) {
-        real = cell_row(batch, at.row)->real;
-        *ret_first = mask_rule_begin(plan->side, batch->length, real);
-        *ret_end = *ret_first + real;
+        *ret_first = sight->row.begin;
+        *ret_end = sight->row.begin + sight->row.real;
     } else if (step->op == MASK_CAUSAL) {
-        *ret_end = at.query + 1;
+        *ret_end = sight->query + 1;
     } else if (step->op == MASK_WINDOW) {
-        *ret_first = at.query >= step->count ? at.query - step->count + 1 : 0;
+        *ret_first = sight->query >= step->count ? sight->query - step->count + 1 : 0;
+    } else if (step->op == MASK_SEGMENTS) {
+        *ret_first = sight->own_first;
+        *ret_end = sight->own_end;
     } else if (step->op == MASK_FALSE) {
         *ret_end = 0;
     } else {
@@ -98,23 +131,15 @@ MASK_SHARED int keep_range(const CellPlan *plan, const CellBatch *batch, const M
     return 1;
 }
 
-MASK_SHARED uint32_t keep_leaf(const CellPlan *plan, const CellBatch *batch, const MaskStep *step,
-                               CellPlace at, uint32_t count) {
-    uint32_t first, end;
-
-    if (keep_range(plan, batch, step, at, &first, &end))
-        return keep_between(at.place, first, end);
-    return keep_unlisted(plan, batch, step, at, count);
-}
-
-/* What a mask's steps say of `count` places of one row from `at` on; bits beyond mean nothing. */
+/* What a mask's steps say of `count` places; bits beyond mean nothing. */
 MASK_SHARED uint32_t keep_places(const CellPlan *plan, const CellBatch *batch,
-                                 const CellTensor *tensor, CellPlace at, uint32_t count) {
+                                 const CellTensor *tensor, const KeepSight *sight, uint32_t count) {
     KeepStack stack = {0, 0, 0, 0};
     uint32_t top = 0;
 
     for (uint32_t s = 0; s < tensor->step_count; s++) {
         const MaskStep *step = &plan->steps[tensor->first_step + s];
+        uint32_t first, end;
 
         if (step->op == MASK_AND)
             top &= keep_pop(&stack);
@@ -124,7 +149,9 @@ MASK_SHARED uint32_t keep_places(const CellPlan *plan, const CellBatch *batch,
             top ^= 0xffffu;
         else {
             keep_push(&stack, top);
-            top = keep_leaf(plan, batch, step, at, count);
+            top = keep_range(batch, step, sight, &first, &end)
+                      ? keep_between(sight->place, first, end)
+                      : keep_unlisted(plan, batch, step, sight, count);
         }
     }
     return top;
@@ -136,12 +163,12 @@ MASK_SHARED uint32_t keep_elements(const CellPlan *plan, const CellBatch *batch,
     uint32_t keep = 0;
 
     for (uint32_t done = 0; done < count; at.row++, at.place = 0) {
+        KeepSight sight = {cell_row_view(plan, batch, at.row), at.row, 0, at.place, 0, 0};
         uint32_t some = cell_least(batch->length - at.place, count - done);
-        uint32_t real = cell_row(batch, at.row)->real;
-        uint32_t begin = mask_rule_begin(plan->side, batch->length, real);
         uint32_t word = tensor->source == TENSOR_MASK_LENGTHS
-                            ? keep_between(at.place, begin, begin + real)
-                            : keep_places(plan, batch, tensor, at, some);
+                            ? keep_between(at.place, sight.row.begin,
+                                           sight.row.begin + sight.row.real)
+                            : keep_places(plan, batch, tensor, &sight, some);
 
         keep |= (word & ((1u << some) - 1)) << done;
         done += some;
@@ -186,25 +213,58 @@ MASK_SHARED void keep_write(const CellTensor *tensor, uint32_t keep, uint32_t co
     }
 }
 
-/* One query of a dense mask. Where its steps are of lengths and queries only, and all of them must
- * hold, what they keep is one range. */
+/* One query of a dense mask. Where all of its steps must hold, what those keep that are of lengths
+ * and queries only is one range, and the others need be asked only inside of it. */
 typedef struct MaskLine {
-    CellPlace at;
-    uint32_t is_range, first, end;
+    uint32_t row, query;
+    uint32_t own_first, own_end;   /* segments: the query's sequence */
+    uint32_t is_range, first, end; /* is_range: there are no others */
 } MaskLine;
+
+/* As the line sees places from `place` on. */
+MASK_SHARED KeepSight mask_line_sight(const CellPlan *plan, const CellBatch *batch,
+                                      const MaskLine *line, uint32_t place) {
+    KeepSight sight = {cell_row_view(plan, batch, line->row),
+                       line->row,
+                       line->query,
+                       place,
+                       line->own_first,
+                       line->own_end};
+
+    return sight;
+}
+
+MASK_SHARED void mask_line_find_own(const CellPlan *plan, const CellBatch *batch, MaskLine *line) {
+    CellView own = cell_view(plan, batch, line->row, line->query);
+
+    if (cell_is_real(&own, line->query)) {
+        line->own_first = own.begin;
+        line->own_end = own.begin + own.real;
+    }
+}
 
 MASK_SHARED MaskLine mask_line(const CellPlan *plan, const CellBatch *batch, uint32_t t,
                                uint32_t line) {
     const CellTensor *tensor = &plan->tensors[t];
-    MaskLine ret = {{line / batch->length, line % batch->length, 0, 0}, 1, 0, batch->length};
+    MaskLine ret = {line / batch->length, line % batch->length, 0, 0, 1, 0, batch->length};
+    KeepSight sight;
 
-    for (uint32_t s = 0; s < tensor->step_count && ret.is_range; s++) {
+    if (tensor->has_segments)
+        mask_line_find_own(plan, batch, &ret);
+    sight = mask_line_sight(plan, batch, &ret, 0);
+    for (uint32_t s = 0; s < tensor->step_count; s++) {
         const MaskStep *step = &plan->steps[tensor->first_step + s];
         uint32_t first, end;
 
         if (step->op == MASK_AND)
             continue;
-        ret.is_range = (uint32_t)keep_range(plan, batch, step, ret.at, &first, &end);
+        if (step->op == MASK_OR || step->op == MASK_NOT) {
+            ret.is_range = 0;
+            ret.first = 0;
+            ret.end = batch->length;
+            break;
+        }
+        ret.is_range &= (uint32_t)keep_range(batch, step, &sight, &first, &end);
         ret.first = first > ret.first ? first : ret.first;
         ret.end = end < ret.end ? end : ret.end;
     }
@@ -215,13 +275,15 @@ MASK_SHARED MaskLine mask_line(const CellPlan *plan, const CellBatch *batch, uin
 MASK_SHARED void mask_line_chunk(const CellPlan *plan, const CellBatch *batch, uint32_t t,
                                  const MaskLine *line, uint32_t place, uint32_t ret_words[4]) {
     const CellTensor *tensor = &plan->tensors[t];
-    uint32_t count = CELL_CHUNK_BYTES >> tensor->value_shift, keep;
-    CellPlace at = line->at;
+    uint32_t count = CELL_CHUNK_BYTES >> tensor->value_shift;
+    uint32_t keep = keep_between(place, line->first, line->end);
 
-    at.place = place;
     count = place < batch->length ? cell_least(batch->length - place, count) : 0;
-    keep = line->is_range ? keep_between(place, line->first, line->end)
-                          : keep_places(plan, batch, tensor, at, count);
+    if (!line->is_range && keep != 0) {
+        KeepSight sight = mask_line_sight(plan, batch, line, place);
+
+        keep &= keep_places(plan, batch, tensor, &sight, count);
+    }
     keep_write(tensor, keep, count, ret_words);
 }
 
@@ -242,7 +304,7 @@ MASK_SHARED void chunk_put(ChunkBytes *chunk, const CellTensor *tensor, uint32_t
         chunk->high |= bits << (at - 64);
 }
 
-/* Element `element` of a tensor that is no dense mask, as cell_place(). */
+/* Element `element` of a tensor of places that is no dense mask, as cell_place(). */
 MASK_SHARED CellPlace chunk_place(const CellPlan *plan, const CellBatch *batch,
                                   const CellTensor *tensor, uint32_t element) {
     CellPlace at = {0, 0, 0, 0};
@@ -252,74 +314,124 @@ MASK_SHARED CellPlace chunk_place(const CellPlan *plan, const CellBatch *batch,
         at.lane = element % tensor->width;
         element /= tensor->width;
     }
-    if (tensor->source == TENSOR_LENGTHS || tensor->source == TENSOR_SEQUENCE_COLUMN) {
-        at.row = element;
-        return at;
-    }
     at.row = plan->time_first ? element % across : element / across;
     at.place = plan->time_first ? element / across : element % across;
     return at;
 }
 
+/* The first view of a chunk, or of a row: what the tensor needs. */
+MASK_SHARED CellView chunk_view(const CellPlan *plan, const CellBatch *batch,
+                                const CellTensor *tensor, uint32_t row, uint32_t place) {
+    return tensor->by_sequence ? cell_view(plan, batch, row, place)
+                               : cell_row_view(plan, batch, row);
+}
+
+/* On to the next element, with a view that is right for it. */
 MASK_SHARED void chunk_advance(const CellPlan *plan, const CellBatch *batch,
-                               const CellTensor *tensor, CellPlace *at) {
+                               const CellTensor *tensor, CellPlace *at, CellView *view) {
     if (++at->lane < tensor->width)
         return;
     at->lane = 0;
-    if (tensor->source == TENSOR_LENGTHS || tensor->source == TENSOR_SEQUENCE_COLUMN) {
-        at->row++;
-    } else if (plan->time_first) {
+    if (plan->time_first) {
         if (++at->row == batch->rows) {
             at->row = 0;
             at->place++;
         }
-    } else if (++at->place == batch->length) {
+        *view = cell_row_view(plan, batch, at->row);
+        return;
+    }
+    if (++at->place < view->end)
+        return;
+    if (at->place < batch->length) {
+        *view = chunk_next_view(plan, batch, at->row, view);
+    } else if (++at->row < batch->rows) {
         at->place = 0;
-        at->row++;
+        *view = chunk_view(plan, batch, tensor, at->row, 0);
     }
 }
 
-/* Any tensor, element by element. */
+/* Any tensor of places, element by element. */
 MASK_SHARED ChunkBytes chunk_of_cells(const CellPlan *plan, const CellBatch *batch,
                                       const CellTensor *tensor, uint32_t element, uint32_t count) {
     CellPlace at = chunk_place(plan, batch, tensor, element);
+    CellView view = chunk_view(plan, batch, tensor, at.row, at.place);
+    ChunkBytes chunk = {0, 0};
+
+    for (uint32_t i = 0;;) {
+        chunk_put(&chunk, tensor, i, cell_bits(plan, batch, tensor, &view, at));
+        if (++i == count)
+            return chunk;
+        chunk_advance(plan, batch, tensor, &at, &view);
+    }
+}
+
+/* Tensors of sequences. */
+MASK_SHARED ChunkBytes chunk_of_entries(const CellPlan *plan, const CellBatch *batch,
+                                        const CellTensor *tensor, uint32_t element,
+                                        uint32_t count) {
+    uint32_t entry = element / tensor->width, lane = element % tensor->width;
     ChunkBytes chunk = {0, 0};
 
     for (uint32_t i = 0; i < count; i++) {
-        chunk_put(&chunk, tensor, i, cell_bits(plan, batch, tensor, at));
-        chunk_advance(plan, batch, tensor, &at);
+        chunk_put(&chunk, tensor, i, cell_entry(plan, batch, tensor, entry, lane));
+        if (++lane == tensor->width) {
+            lane = 0;
+            entry++;
+        }
     }
     return chunk;
 }
 
-/* Plain tensors: where a row's values are is found when a chunk comes to it. */
+/* Block lists. What a block of queries sees is looked up again for each chunk: neighbouring threads
+ * look at the same few words, and there is nothing to hand from one to the other. */
+MASK_SHARED ChunkBytes chunk_of_blocks(const CellPlan *plan, const CellBatch *batch,
+                                       const CellTensor *tensor, uint32_t element, uint32_t count) {
+    uint32_t blocks = cell_blocks(batch, tensor);
+    uint32_t numbers = cell_counts_blocks(tensor) ? 1 : blocks;
+    uint32_t line = element / numbers, number = element % numbers;
+    BlockSeen seen = block_unseen();
+    ChunkBytes chunk = {0, 0};
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (i == 0 || number == numbers) {
+            line += number == numbers;
+            number = number == numbers ? 0 : number;
+            seen = cell_seen(plan, batch, tensor, line / blocks, line % blocks);
+        }
+        chunk_put(&chunk, tensor, i, cell_block(tensor, &seen, number++));
+    }
+    return chunk;
+}
+
+/* Plain tensors: where the values are is found when a chunk comes to a row, or to a sequence. */
 MASK_SHARED ChunkBytes chunk_of_integers(const CellPlan *plan, const CellBatch *batch,
                                          const CellTensor *tensor, uint32_t element,
                                          uint32_t count) {
     uint32_t row = element / batch->length, place = element % batch->length;
     uint32_t shift = tensor->source == TENSOR_LABELS ? tensor->shift : 0;
-    uint32_t real = 0, begin = 0;
-    const uint8_t *values = (const uint8_t *)batch;
+    uint32_t least = tensor->source == TENSOR_LABELS && plan->packed; /* first one: no label */
+    const uint8_t *values = cell_value(batch, tensor->input, 0, 1);
+    CellView view = chunk_view(plan, batch, tensor, row, place);
     ChunkBytes chunk = {0, 0};
 
-    for (uint32_t i = 0; i < count; i++, place++) {
+    for (uint32_t i = 0;; place++) {
         int64_t value = tensor->pad;
         uint32_t at;
 
-        if (i == 0 || place == batch->length) {
-            row += place == batch->length;
-            place = place == batch->length ? 0 : place;
-            real = cell_row(batch, row)->real;
-            begin = mask_rule_begin(plan->side, batch->length, real);
-            values = (const uint8_t *)batch + cell_run(batch, tensor->input, row).at;
+        if (place == batch->length) {
+            place = 0;
+            view = chunk_view(plan, batch, tensor, ++row, 0);
+        } else if (place == view.end) {
+            view = chunk_next_view(plan, batch, row, &view);
         }
-        at = place - begin; /* before the first: large */
-        if (at < real && at + shift < real)
-            value = cell_integer(tensor->element,
-                                 values + (uint64_t)(at + shift) * tensor->element_bytes);
+        at = place - view.begin; /* before the first: large */
+        if (at < view.real && at + shift < view.real && at + shift >= least)
+            value = cell_integer(tensor->element, values + ((uint64_t)view.token + at + shift) *
+                                                               tensor->element_bytes);
         chunk_put(&chunk, tensor, i, (uint64_t)value);
+        if (++i == count)
+            return chunk;
     }
-    return chunk;
 }
 
 /* As mask_cell_chunk(), of any tensor but dense masks. */
@@ -339,8 +451,10 @@ MASK_SHARED uint32_t mask_chunk(const CellPlan *plan, const CellBatch *batch, ui
         keep_write(tensor, keep_elements(plan, batch, tensor, at, count), count, ret_words);
         return bytes;
     }
-    full = tensor->is_plain ? chunk_of_integers(plan, batch, tensor, element, count)
-                            : chunk_of_cells(plan, batch, tensor, element, count);
+    full = tensor->is_plain           ? chunk_of_integers(plan, batch, tensor, element, count)
+           : cell_has_entries(tensor) ? chunk_of_entries(plan, batch, tensor, element, count)
+           : cell_has_blocks(tensor)  ? chunk_of_blocks(plan, batch, tensor, element, count)
+                                      : chunk_of_cells(plan, batch, tensor, element, count);
     ret_words[0] = (uint32_t)full.low;
     ret_words[1] = (uint32_t)(full.low >> 32);
     ret_words[2] = (uint32_t)full.high;

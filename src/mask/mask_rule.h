@@ -76,7 +76,6 @@ enum {
     MASK_AND,
     MASK_OR,
     MASK_NOT,
-    /* Only the CPU backend knows these. */
     MASK_SEGMENTS /* dense masks: real places of the query's own sequence */
 };
 
@@ -101,18 +100,6 @@ MASK_SHARED int mask_rule_index(int64_t index, uint32_t length, uint32_t *ret_pl
 
     *ret_place = (uint32_t)place;
     return index >= -(int64_t)length && index < (int64_t)length;
-}
-
-/* Labels and loss masks: the real token that place `place` is about, counted from the row's first;
- * `shift` 1: the next one. -1: none, that is padding, or the last token where labels are shifted.
- */
-MASK_SHARED int64_t mask_rule_target(uint32_t side, uint32_t length, uint32_t real, uint32_t shift,
-                                     uint32_t place) {
-    uint32_t begin = mask_rule_begin(side, length, real);
-
-    if (!mask_rule_keeps(side, length, real, place) || place - begin + shift >= real)
-        return -1;
-    return (int64_t)(place - begin + shift);
 }
 
 /* Is a token in the span [first, end)? Both count from the start of the sequence. A span that goes

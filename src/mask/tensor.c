@@ -192,8 +192,7 @@ static uint64_t places_max(const TensorSet *set) {
     return set->places_max ? MIN(set->places_max, all) : all;
 }
 
-/* Elements of a tensor in the largest batch, but for its width. False: absurdly many. */
-static bool elements_max(const TensorSet *set, const TensorSpec *spec, uint64_t *ret_elements) {
+bool tensor_elements_max(const TensorSet *set, const TensorSpec *spec, uint64_t *ret_elements) {
     uint64_t blocks;
 
     switch (tensor_form(spec)) {
@@ -222,7 +221,7 @@ int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error) {
         const TensorSpec *spec = &set->tensors[t];
         uint64_t size;
 
-        if (!elements_max(set, spec, &size) ||
+        if (!tensor_elements_max(set, spec, &size) ||
             !multiply_checked(size, (uint64_t)tensor_width(spec), &size) ||
             !multiply_checked(size, (uint64_t)tensor_dtype_bytes(spec->dtype), &size) ||
             !add_checked(sum, size, &sum) || sum > SLOT_BYTES_MAX)

@@ -151,6 +151,9 @@ void tensor_layout(const TensorSet *set, uint32_t rows, uint32_t length, TensorL
 void tensor_layout_packed(const TensorSet *set, uint32_t rows, uint32_t length, uint32_t sequences,
                           uint64_t tokens, TensorLayout *ret_layout);
 
+/* Elements of a tensor in the largest batch, but for its width. False: absurdly many. */
+bool tensor_elements_max(const TensorSet *set, const TensorSpec *spec, uint64_t *ret_elements);
+
 /* Bytes that a slot needs for any batch of the set, rounded up to whole pages. -EOVERFLOW with the
  * arithmetic when it is absurd. */
 MUST_CHECK int tensor_slot_bytes(const TensorSet *set, uint64_t *ret_bytes, Error *error);

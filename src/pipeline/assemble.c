@@ -156,15 +156,19 @@ static void fill_padded_piece(SlotJob *job, const SlotPiece *piece, const FillRo
                         job->rows - job->rows_real);
 }
 
+FillPacked assemble_packed(const SlotPiece *piece, const FillRow *rows) {
+    return (FillPacked){.first_row = piece->row_first,
+                        .row_count = piece->units,
+                        .first_sequence = piece->sequence_first,
+                        .sequence_count = piece->piece_count,
+                        .first_token = piece->token_first,
+                        .sources = rows,
+                        .firsts = piece->window->firsts + piece->unit};
+}
+
 static void fill_packed_piece(const SlotJob *job, const SlotPiece *piece, const FillRow *rows) {
     const TensorSet *tensors = &piece->window->stream->feed->tensors;
-    const FillPacked real = {.first_row = piece->row_first,
-                             .row_count = piece->units,
-                             .first_sequence = piece->sequence_first,
-                             .sequence_count = piece->piece_count,
-                             .first_token = piece->token_first,
-                             .sources = rows,
-                             .firsts = piece->window->firsts + piece->unit};
+    const FillPacked real = assemble_packed(piece, rows);
     const FillPacked empty = {.first_row = job->rows_real,
                               .row_count = job->rows - job->rows_real,
                               .first_sequence = job->sequences,
@@ -173,6 +177,13 @@ static void fill_packed_piece(const SlotJob *job, const SlotPiece *piece, const 
     fill_packed(tensors, &job->layout, job->memory, job->length, &real);
     if (piece == &job->pieces[job->piece_count - 1])
         fill_packed(tensors, &job->layout, job->memory, job->length, &empty);
+}
+
+static void fill_piece(SlotJob *job, const SlotPiece *piece, const FillRow *rows) {
+    if (piece->window->stream->feed->tensors.packed)
+        fill_packed_piece(job, piece, rows);
+    else
+        fill_padded_piece(job, piece, rows);
 }
 
 /* Lists in the dataset may name places that a row does not have. */
@@ -258,10 +269,7 @@ void assemble_piece_run(Task *task, void *context) {
     const FillRow *rows = take_rows(piece, 1, context);
 
     if (rows) {
-        if (stream->feed->tensors.packed)
-            fill_packed_piece(job, piece, rows);
-        else
-            fill_padded_piece(job, piece, rows);
+        fill_piece(job, piece, rows);
         count_labels(piece, rows);
         atomic_fetch_sub_explicit(&window->units_left, piece->units, memory_order_release);
         atomic_fetch_sub_explicit(&job->pieces_left, 1, memory_order_release);
@@ -284,12 +292,12 @@ void assemble_batch_run(Task *task, void *context) {
 
     if (rows && !job->refill)
         for (uint32_t i = 0; i < job->piece_count; i++)
-            count_labels(&job->pieces[i], rows + job->pieces[i].row_first);
+            count_labels(&job->pieces[i], rows + job->pieces[i].sequence_first);
     if (rows && stream_device_launch(job, rows))
         return;
     if (rows) {
         for (uint32_t i = 0; i < job->piece_count; i++)
-            fill_padded_piece(job, &job->pieces[i], rows + job->pieces[i].row_first);
+            fill_piece(job, &job->pieces[i], rows + job->pieces[i].sequence_first);
         assemble_batch_done(job);
     }
     stream_end(stream);

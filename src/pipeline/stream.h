@@ -15,6 +15,7 @@
 #include "base/queue.h"
 #include "base/task.h"
 #include "feed/feed.h"
+#include "mask/fill_packed.h"
 #include "mask/label_count.h"
 #include "mask/slate.h"
 #include "pipeline/accelerator.h"
@@ -237,5 +238,7 @@ void assemble_batch_run(Task *task, void *worker);
 /* The job's slot is filled, all at once. */
 void assemble_batch_done(SlotJob *job);
 void assemble_piece_run(Task *task, void *worker);
+/* The piece as a part of a packed batch; its sequences are in `rows`. */
+FillPacked assemble_packed(const SlotPiece *piece, const FillRow *rows);
 void window_plan_run(Task *task, void *worker);
 void window_decode_run(Task *task, void *worker);

@@ -162,17 +162,26 @@ static void flight_landed(Flight *flight, FlightEnd end) {
     stream_end(stream);
 }
 
+static uint64_t pack_batch(const SlotJob *job, const FillRow *rows) {
+    const Stream *stream = job->pieces->window->stream;
+    FillPacked parts[FEED_WINDOWS_DECODED]; /* else it would not be here */
+    const CellSource source = {
+        .rows = rows, .count = job->sequences, .parts = parts, .part_count = job->piece_count};
+
+    for (uint32_t i = 0; stream->feed->tensors.packed && i < job->piece_count; i++)
+        parts[i] = assemble_packed(&job->pieces[i], rows + job->pieces[i].sequence_first);
+    return cell_pack(&stream->feed->tensors, &stream->lanes->plan, &job->layout, job->length,
+                     &source, stream->pipeline->masks->lane_input(job->flight.lane),
+                     stream->lanes->input_bytes);
+}
+
 bool stream_device_launch(SlotJob *job, const FillRow *rows) {
     Stream *stream = job->pieces->window->stream;
-    const LaneSet *lanes = stream->lanes;
-    const MaskBackend *backend = stream->pipeline->masks;
     uint64_t bytes;
 
     if (job->refill || !accelerator_enter(stream->accelerator))
         return false;
-    bytes = cell_pack(&stream->feed->tensors, &lanes->plan, &job->layout, job->rows, job->length,
-                      rows, job->rows_real, backend->lane_input(job->flight.lane),
-                      lanes->input_bytes);
+    bytes = pack_batch(job, rows);
     if (bytes > 0) {
         slate_spoil(&job->slate, job->layout.bytes);
         job->flight.landed = flight_landed;

@@ -9,14 +9,26 @@ enum { BATCHES = 30 };
 
 static const uint32_t ranks[] = {0};
 
-static const char feed[] = "    batch: {size: 5, last: pad}\n"
-                           "    pad: {multiple_of: 48}\n"
-                           "    tensors:\n"
-                           "      tokens: {from: tokens, dtype: int64}\n"
-                           "      causal: {mask: causal, shape: dense, dtype: bool}\n"
-                           "      low: {mask: lengths, polarity: additive, dtype: float16}\n"
-                           "      next: {make: labels, shift: next}\n"
-                           "      label: {from: label}\n";
+static const char padded[] = "    batch: {size: 5, last: pad}\n"
+                             "    pad: {multiple_of: 48}\n"
+                             "    tensors:\n"
+                             "      tokens: {from: tokens, dtype: int64}\n"
+                             "      causal: {mask: causal, shape: dense, dtype: bool}\n"
+                             "      low: {mask: lengths, polarity: additive, dtype: float16}\n"
+                             "      next: {make: labels, shift: next}\n"
+                             "      label: {from: label}\n";
+
+static const char packed[] = "    batch: {policy: pack, size: 3, length: 120}\n"
+                             "    tensors:\n"
+                             "      tokens: {from: tokens, dtype: int64}\n"
+                             "      segments: {make: segments}\n"
+                             "      next: {make: labels, shift: next}\n"
+                             "      sums: {make: cu_seqlens}\n"
+                             "      label: {from: label}\n"
+                             "      own: {mask: {all: [segments, causal]}, shape: dense}\n"
+                             "      blocks: {make: block_lists, block: 16}\n";
+
+static const char *const feeds[] = {padded, packed};
 
 static Script plain(uint32_t seed) {
     return (Script){.seed = seed,
@@ -31,7 +43,7 @@ static void pass_time(void) {
     (void)scripted_pass(2);
 }
 
-static BenchOptions options(void) {
+static BenchOptions options(const char *feed) {
     return (BenchOptions){.sequences = 400,
                           .block_target = 4096,
                           .window = 2,
@@ -45,8 +57,8 @@ static BenchOptions options(void) {
 }
 
 /* Returns how many batches the device wrote. */
-static uint64_t run(const Script *script) {
-    const BenchOptions own = options();
+static uint64_t run(const char *feed, const Script *script) {
+    const BenchOptions own = options(feed);
     Script sound = *script;
     uint64_t count;
     Bench bench;
@@ -70,20 +82,21 @@ static uint64_t run(const Script *script) {
 
 START_TEST(batches_are_the_cpus)
 {
-    const BenchOptions own = options();
+    for (size_t f = 0; f < ARRAY_COUNT(feeds); f++) {
+        const BenchOptions own = options(feeds[f]);
 
-    trace_cpu(&own, BATCHES);
-    for (uint32_t seed = 0; seed < 6; seed++) {
-        Script script = plain(seed);
-        ck_assert_uint_ge(run(&script), BATCHES / 2);
+        trace_cpu(&own, BATCHES);
+        for (uint32_t seed = 0; seed < 6; seed++) {
+            Script script = plain(seed);
+            ck_assert_uint_ge(run(feeds[f], &script), BATCHES / 2);
+        }
     }
 }
 END_TEST
 
 /* Each call fails once, alone or with all after it. */
-START_TEST(any_call_may_fail)
-{
-    const BenchOptions own = options();
+static void fail_any_call(const char *feed) {
+    const BenchOptions own = options(feed);
     uint32_t n = 1;
 
     trace_cpu(&own, BATCHES);
@@ -92,10 +105,16 @@ START_TEST(any_call_may_fail)
         script.fail_at = n;
         script.is_sticky = n % 2;
         script.stops_at_fail = n % 3 == 0;
-        (void)run(&script);
+        (void)run(feed, &script);
         n += n < 120 ? 1 : n / 8;
         ck_assert_uint_lt(n, 100000);
     } while (scripted_failed());
+}
+
+START_TEST(any_call_may_fail)
+{
+    for (size_t f = 0; f < ARRAY_COUNT(feeds); f++)
+        fail_any_call(feeds[f]);
 }
 END_TEST
 

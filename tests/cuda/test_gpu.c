@@ -31,7 +31,7 @@ static int way_open(Way *way, MaskDevice *device, uint32_t seed) {
     Error error = {0};
 
     mask_case_init(&way->test, seed);
-    way->bytes = align_up(way->test.layout.bytes + 1, PAGE);
+    way->bytes = mask_case_slot_bytes(&way->test);
     way->slot = aligned_alloc(PAGE, way->bytes);
     way->want = aligned_alloc(PAGE, way->bytes);
     if (!way->slot || !way->want || cell_plan_make(&way->test.set, &way->plan) < 0)
@@ -48,18 +48,17 @@ static void way_close(Way *way) {
     free(way->want);
 }
 
-/* Another batch of the same feed: fewer rows, shorter. */
+/* Another batch of the same feed. */
 static int way_start(Way *way, uint32_t batch) {
     MaskCase *test = &way->test;
     Error error = {0};
 
-    for (uint32_t r = 0; batch > 0 && r < test->count; r++)
-        test->rows[r].length -= mask_case_draw(test->rows[r].length + 1);
+    if (batch > 0)
+        mask_case_turn(test);
     memset(way->want, (int)batch, way->bytes);
     memset(way->slot, (int)batch, way->bytes);
     mask_case_fill(test, way->want);
-    if (cell_pack(&test->set, &way->plan, &test->layout, test->row_count, test->length, test->rows,
-                  test->count, backend->lane_input(way->lane), INPUT_BYTES) == 0)
+    if (mask_case_pack(test, &way->plan, backend->lane_input(way->lane), INPUT_BYTES) == 0)
         return -1;
     return backend->lane_start(way->lane, &error) < 0 ? complain("a start", &error) : 0;
 }

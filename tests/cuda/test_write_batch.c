@@ -2,7 +2,9 @@
 /* The kernels' launch geometry, run on the host over random feeds, against the CPU backend. */
 #include "support/check_main.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "cuda/launch.h"
 #include "mask/mask_case.h"
@@ -18,18 +20,31 @@ static void explain(const MaskCase *test, uint32_t seed, uint64_t byte) {
     ck_abort_msg("seed %u: byte %lu is no tensor's", seed, (unsigned long)byte);
 }
 
+/* The block, in no more memory than it takes: whoever reads beyond it is seen. */
+static CellBatch *pack(const MaskCase *test, const CellPlan *plan) {
+    uint64_t most = mask_case_pack_bytes(test, plan), bytes;
+    void *block = aligned_alloc(GUARD, align_up(most, GUARD)), *exact;
+
+    bytes = mask_case_pack(test, plan, block, most);
+    ck_assert_uint_gt(bytes, 0);
+    ck_assert_uint_le(bytes, most);
+    exact = malloc(bytes);
+    memset(exact, 0xa5, bytes);
+    ck_assert_uint_eq(mask_case_pack(test, plan, exact, bytes - 1), 0);
+    ck_assert_uint_eq(mask_case_pack(test, plan, exact, bytes / 2), 0);
+    ck_assert_uint_eq(mask_case_pack(test, plan, exact, bytes), bytes);
+    free(block);
+    return exact;
+}
+
 static void check_case(MaskCase *test, uint32_t seed) {
     static CellPlan plan;
-    uint64_t capacity, bytes;
+    uint64_t bytes;
     uint8_t *want, *got;
     CellBatch *batch;
 
     ck_assert_int_eq(cell_plan_make(&test->set, &plan), 0);
-    capacity = cell_pack_bytes(&test->set, &plan, test->row_count, test->length, CASE_LIST_VALUES);
-    batch = aligned_alloc(GUARD, align_up(capacity, GUARD));
-    ck_assert_uint_gt(cell_pack(&test->set, &plan, &test->layout, test->row_count, test->length,
-                                test->rows, test->count, batch, capacity),
-                      0);
+    batch = pack(test, &plan);
     bytes = align_up(test->layout.bytes, GUARD) + 2 * GUARD;
     want = aligned_alloc(GUARD, bytes);
     got = aligned_alloc(GUARD, bytes);
@@ -105,4 +120,105 @@ START_TEST(long_lines_and_deep_steps)
 }
 END_TEST
 
-CHECK_MAIN("write_batch", launches_write_what_the_cpu_backend_writes, long_lines_and_deep_steps)
+/* The chunks of tensor 0 that a thread writes, by their number. */
+static uint64_t chunk_of_thread(const CellPlan *plan, const CellBatch *batch, const WriteGrid *grid,
+                                uint32_t block, uint32_t thread, uint64_t number) {
+    uint64_t blocks = write_grid_blocks(grid);
+    uint64_t line_chunks = (batch->dense_stride << plan->tensors[0].value_shift) / CELL_CHUNK_BYTES;
+
+    if (!cell_dense_tensors(plan))
+        return (blocks * number + block) * WRITE_THREADS + thread;
+    ck_assert_uint_eq(1u << grid->lane_bits, WRITE_THREADS); /* a block has one line at a time */
+    return (blocks * number + block) * line_chunks + thread;
+}
+
+/* A tensor of more bytes than 32 bits can count, of which one thread writes its part: memory is
+ * there for the pages that it touches. */
+static void check_far(MaskCase *test, uint32_t block, uint32_t thread) {
+    static CellPlan plan;
+    uint64_t bytes = align_up(test->layout.bytes, GUARD), chunk = 0, seen = 0;
+    CellBatch *batch;
+    WriteGrid grid;
+    uint8_t *slot;
+    uint32_t dense;
+
+    ck_assert_int_eq(cell_plan_make(&test->set, &plan), 0);
+    dense = cell_dense_tensors(&plan);
+    batch = pack(test, &plan);
+    slot = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                -1, 0);
+    ck_assert_ptr_ne(slot, MAP_FAILED);
+    write_grid_make(batch, dense, dense != 0, WRITE_BLOCKS_MAX, &grid);
+    (dense ? write_dense : write_rows)(&plan, batch, slot, &grid, block, thread);
+    for (uint64_t number = 0;; number++) {
+        uint32_t want[4];
+
+        chunk = chunk_of_thread(&plan, batch, &grid, block, thread, number);
+        if (chunk >= cell_chunks(batch, 0))
+            break;
+        (void)mask_cell_chunk(&plan, batch, 0, chunk, want);
+        ck_assert_mem_eq(slot + chunk * CELL_CHUNK_BYTES, want, CELL_CHUNK_BYTES);
+        seen += chunk * CELL_CHUNK_BYTES > UINT32_MAX && want[3] != 0;
+    }
+    ck_assert_uint_gt(seen, 20);
+    ck_assert_int_eq(munmap(slot, bytes), 0);
+    free(batch);
+}
+
+START_TEST(tensors_of_more_than_4_gib)
+{
+    static MaskCase test;
+
+    for (uint32_t dense = 0; dense < 2; dense++) {
+        mask_case_init(&test, 1);
+        test.set = (TensorSet){.count = 1,
+                               .packed = true,
+                               .token_element = ELEMENT_U16,
+                               .column_count = CASE_COLUMNS,
+                               .sequences_max = CASE_PIECES,
+                               .step_count = 1};
+        test.set.steps[0].op = MASK_SEGMENTS;
+        test.set.tensors[0] = (TensorSpec){.source = dense ? TENSOR_MASK_DENSE : TENSOR_TOKENS,
+                                           .element = ELEMENT_U16,
+                                           .dtype = dense ? SEQFEED_BOOL : SEQFEED_INT64,
+                                           .polarity = SEQFEED_POLARITY_MASKED,
+                                           .width = 1,
+                                           .pad = dense ? 0 : -1,
+                                           .step_count = dense};
+        test.row_count = dense ? 2 : 12;
+        test.length = dense ? 70000 : 70000000;
+        test.set.rows_max = test.row_count;
+        test.set.length_max = test.length;
+        mask_case_turn(&test);
+        ck_assert_uint_gt(test.layout.bytes, UINT64_C(5) << 30);
+        check_far(&test, WRITE_BLOCKS_MAX - 1, WRITE_THREADS - 1);
+        check_far(&test, 7, 0);
+    }
+}
+END_TEST
+
+/* What kernels count in 32 bits. */
+START_TEST(sets_that_are_too_large_are_refused)
+{
+    static MaskCase test;
+    static CellPlan plan;
+
+    for (uint32_t i = 0; i < 4; i++) {
+        bool is_column = i < 2;
+
+        mask_case_init(&test, 1);
+        test.set = (TensorSet){.count = 1, .packed = true, .sequences_max = 10, .rows_max = 1};
+        test.set.tensors[0] = (TensorSpec){.source = is_column ? TENSOR_TOKEN_COLUMN
+                                                               : TENSOR_BLOCKS,
+                                           .element = ELEMENT_U8,
+                                           .dtype = is_column ? SEQFEED_UINT8 : SEQFEED_INT32,
+                                           .width = is_column ? 4 : 1,
+                                           .block = 16};
+        test.set.length_max = is_column ? (1u << 30) - 2 * i : i == 2 ? 1 << 20 : 1 << 19;
+        ck_assert_int_eq(cell_plan_make(&test.set, &plan), i % 2 ? 0 : -E2BIG);
+    }
+}
+END_TEST
+
+CHECK_MAIN("write_batch", launches_write_what_the_cpu_backend_writes, long_lines_and_deep_steps,
+           tensors_of_more_than_4_gib, sets_that_are_too_large_are_refused)

@@ -75,10 +75,28 @@ START_TEST(cuda_is_refused_where_it_cannot_be)
     ck_assert_ptr_null(choose("", "backend: cuda\n", &without_device, false,
                               ":4:14: feeds.train.backend: cuda cannot be used: no CUDA device: "
                               "driver not installed; set it to auto or cpu"));
-    ck_assert_ptr_null(choose("", "backend: cuda\nbatch: {policy: pack, size: 2, length: 64}\n",
-                              &with_device, false, "rows of batch.policy: pack"));
-    feed_unref(choose("", "batch: {policy: pack, size: 2, length: 64}\n", &with_device, false,
-                      "rows of batch.policy: pack are the processors' work"));
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+/* Packed, with segments and lists of blocks: there is room for as many sequences as places. */
+START_TEST(packed_feeds_are_a_devices_too)
+{
+    static const char *const feeds[] = {
+        "batch: {policy: pack, size: 2, length: 64}\n",
+        "batch: {policy: pack, size: 1, length: 4096}\ntensors: hf_packed_lm\n",
+        "batch: {policy: pack, size: 32, length: 640}\ntensors: megatron\n",
+        "tensors: {own: {mask: segments, shape: dense}, blocks: {make: block_lists}}\n"};
+    static const uint64_t places[] = {128, 4096, 32 * 640, 0};
+
+    set_up();
+    for (size_t i = 0; i < ARRAY_COUNT(feeds); i++) {
+        Feed *feed = choose("", feeds[i], &with_device, true, "Test GPU, device 0");
+
+        ck_assert_uint_ge(feed->device_input_bytes, places[i] * (2 + 4));
+        ck_assert_uint_le(feed->device_input_bytes, places[i] * (2 + 4 + 8) + 16384);
+        feed_unref(feed);
+    }
     fixture_deinit(&fixture);
 }
 END_TEST
@@ -113,4 +131,4 @@ START_TEST(inputs_are_reserved)
 END_TEST
 
 CHECK_MAIN("feed_backend", auto_takes_a_device_where_one_is_usable,
-           cuda_is_refused_where_it_cannot_be, inputs_are_reserved)
+           cuda_is_refused_where_it_cannot_be, packed_feeds_are_a_devices_too, inputs_are_reserved)

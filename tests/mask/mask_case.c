@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "mask/mask_case.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/random.h"
@@ -35,13 +36,35 @@ static void make_data(MaskCase *test) {
     }
 }
 
+/* Often what block lists know too: one range of places for each query. */
+static void make_ranges(MaskCase *test, TensorSpec *spec) {
+    static const uint32_t ops[] = {MASK_SEGMENTS, MASK_CAUSAL, MASK_WINDOW, MASK_LENGTHS};
+    uint32_t wanted = 1 + mask_case_draw((1u << ARRAY_COUNT(ops)) - 1), count = 0;
+    TensorSet *set = &test->set;
+
+    spec->first_step = set->step_count;
+    for (uint32_t i = 0; i < ARRAY_COUNT(ops); i++) {
+        if (!(wanted >> i & 1))
+            continue;
+        set->steps[set->step_count++] = (MaskStep){
+            .op = ops[i], .count = ops[i] == MASK_WINDOW ? 1 + mask_case_draw(CASE_LENGTH) : 0};
+        if (count++ > 0)
+            set->steps[set->step_count++] = (MaskStep){.op = MASK_AND};
+    }
+    spec->step_count = set->step_count - spec->first_step;
+}
+
 static void make_steps(MaskCase *test, TensorSpec *spec) {
     TensorSet *set = &test->set;
     uint32_t pending = 0, leaves = 1 + mask_case_draw(4);
+    bool is_dense = spec->source == TENSOR_MASK_DENSE;
 
     spec->first_step = set->step_count;
     while (leaves > 0 || pending > 1) {
-        MaskStep step = {.op = mask_case_draw(MASK_TOKEN_IDS + 1)};
+        MaskStep step = {.op = mask_case_draw(MASK_TOKEN_IDS + 1 + is_dense)};
+
+        if (step.op > MASK_TOKEN_IDS)
+            step.op = MASK_SEGMENTS;
 
         if (pending > 1 && (leaves == 0 || mask_case_draw(2))) {
             step.op = mask_case_draw(3) ? MASK_AND : MASK_OR;
@@ -81,9 +104,14 @@ static void make_tensor(MaskCase *test, TensorSpec *spec, uint32_t weights) {
         TENSOR_TOKENS,       TENSOR_TOKEN_COLUMN, TENSOR_SEQUENCE_COLUMN, TENSOR_LENGTHS,
         TENSOR_MASK_LENGTHS, TENSOR_MASK,         TENSOR_MASK_DENSE,      TENSOR_APPLY,
         TENSOR_POSITIONS,    TENSOR_TYPES,        TENSOR_LABELS,          TENSOR_LOSS_MASK,
-        TENSOR_SPECIAL};
+        TENSOR_SPECIAL,      TENSOR_BLOCKS_COUNT, TENSOR_BLOCKS,          TENSOR_BLOCKS_FULL_COUNT,
+        TENSOR_BLOCKS_FULL,  TENSOR_MASK_DENSE};
+    static const TensorSource packed[] = {TENSOR_PACK_SEGMENTS, TENSOR_PACK_CU_SEQLENS,
+                                          TENSOR_PACK_CU_PADDED, TENSOR_PACK_MAX_SEQLEN};
 
     *spec = (TensorSpec){.source = sources[mask_case_draw(ARRAY_COUNT(sources))], .width = 1};
+    if (test->set.packed && mask_case_draw(4) == 0)
+        spec->source = packed[mask_case_draw(ARRAY_COUNT(packed))];
     spec->element = test->set.token_element;
     if (spec->source == TENSOR_TOKEN_COLUMN ||
         (spec->source == TENSOR_APPLY && mask_case_draw(2))) {
@@ -103,7 +131,8 @@ static void make_tensor(MaskCase *test, TensorSpec *spec, uint32_t weights) {
         spec->source == TENSOR_SEQUENCE_COLUMN || spec->source == TENSOR_APPLY)
         spec->dtype = draw_dtype(spec->element);
     if (spec->source == TENSOR_LENGTHS || spec->source == TENSOR_POSITIONS ||
-        spec->source == TENSOR_TYPES || spec->source == TENSOR_LABELS)
+        spec->source == TENSOR_TYPES || spec->source == TENSOR_LABELS ||
+        spec->source >= TENSOR_PACK_SEGMENTS)
         spec->dtype = spec->source == TENSOR_LABELS ? SEQFEED_INT64
                       : mask_case_draw(2)           ? SEQFEED_INT32
                                                     : SEQFEED_INT64;
@@ -122,35 +151,118 @@ static void make_tensor(MaskCase *test, TensorSpec *spec, uint32_t weights) {
     if (spec->source == TENSOR_MASK || spec->source == TENSOR_MASK_DENSE ||
         spec->source == TENSOR_MASK_LENGTHS)
         spec->polarity = 1 + mask_case_draw(3);
-    if (spec->source == TENSOR_MASK || spec->source == TENSOR_MASK_DENSE ||
-        spec->source == TENSOR_APPLY)
+    if (spec->source >= TENSOR_BLOCKS_COUNT && spec->source <= TENSOR_BLOCKS_FULL) {
+        spec->dtype = SEQFEED_INT32;
+        spec->block = 1 + mask_case_draw(20);
+        make_ranges(test, spec);
+    } else if (spec->source == TENSOR_MASK_DENSE && mask_case_draw(2)) {
+        make_ranges(test, spec);
+    } else if (spec->source == TENSOR_MASK || spec->source == TENSOR_MASK_DENSE ||
+               spec->source == TENSOR_APPLY) {
         make_steps(test, spec);
+    }
 }
 
-static void make_rows(MaskCase *test) {
+/* A sequence, or a piece of one, of at most `most` tokens. */
+static FillRow draw_piece(const MaskCase *test, uint32_t most) {
+    uint32_t sequence = mask_case_draw(CASE_SEQUENCES), start = 0, cut;
+
+    for (uint32_t s = 0; s < sequence; s++)
+        start += test->lengths[s];
+    cut = mask_case_draw(3) ? 0 : mask_case_draw(test->lengths[sequence] + 1);
+    return (FillRow){.columns = test->columns,
+                     .sequence = sequence,
+                     .start = start + cut,
+                     .length = MIN(test->lengths[sequence] - cut, most)};
+}
+
+static void draw_rows(MaskCase *test) {
+    test->count = mask_case_draw(3) ? test->row_count : mask_case_draw(test->row_count + 1);
+    for (uint32_t r = 0; r < test->count; r++)
+        test->rows[r] = draw_piece(test, test->length);
+}
+
+/* The sequences of one packed row: none, some, or a great many short ones; now and then they fill
+ * it.
+ */
+static void draw_packed_row(MaskCase *test, bool some) {
+    uint32_t left = test->length, most = mask_case_draw(5) ? CASE_LENGTH : 1 + mask_case_draw(3);
+    uint32_t count = most < CASE_LENGTH || mask_case_draw(5) == 0 ? 60 : mask_case_draw(8);
+
+    for (uint32_t i = 0; i < MAX(count, (uint32_t)some); i++) {
+        test->rows[test->count] = draw_piece(test, MIN(left, most));
+        left -= test->rows[test->count++].length;
+    }
+}
+
+static void draw_packed(MaskCase *test) {
+    uint32_t base = mask_case_draw(100), split;
+    uint32_t rows = mask_case_draw(3) ? test->row_count : 1 + mask_case_draw(test->row_count);
+
+    test->count = 0;
+    test->firsts[0] = base;
+    for (uint32_t r = 0; r < rows; r++) {
+        draw_packed_row(test, test->set.tail_segment);
+        test->firsts[r + 1] = base + test->count;
+    }
+    split = mask_case_draw(2) ? mask_case_draw(rows) : 0;
+    test->part_count = split ? 2 : 1;
+    for (uint32_t p = 0; p < test->part_count; p++) {
+        uint32_t first = p ? split : 0, end = p || !split ? rows : split, at;
+        FillPacked *part = &test->parts[p];
+
+        at = test->firsts[first] - base;
+        *part = (FillPacked){.first_row = first,
+                             .row_count = end - first,
+                             .first_sequence = at,
+                             .sequence_count = test->firsts[end] - base - at,
+                             .sources = test->rows + at,
+                             .firsts = test->firsts + first};
+        for (uint32_t s = 0; s < at; s++)
+            part->first_token += test->rows[s].length;
+    }
+}
+
+void mask_case_turn(MaskCase *test) {
+    uint32_t longest = 0;
+    uint64_t tokens = 0;
+
+    if (test->set.packed)
+        draw_packed(test);
+    else
+        draw_rows(test);
+    for (uint32_t s = 0; s < test->count; s++) {
+        tokens += test->rows[s].length;
+        longest = MAX(longest, test->rows[s].length);
+    }
+    if (test->set.packed)
+        tensor_layout_packed(&test->set, test->row_count, test->length, test->count, tokens,
+                             &test->layout);
+    else
+        tensor_layout(&test->set, test->row_count, test->length, &test->layout);
+    test->layout.longest = longest;
+}
+
+/* Sometimes more than one tile of the CPU backend. */
+static void draw_shape(MaskCase *test) {
+    TensorSet *set = &test->set;
     bool has_dense = false;
 
-    test->row_count = 1 + mask_case_draw(CASE_SEQUENCES);
-    test->count = mask_case_draw(3) ? test->row_count : mask_case_draw(test->row_count + 1);
-    for (uint32_t r = 0; r < test->count; r++) {
-        uint32_t sequence = mask_case_draw(CASE_SEQUENCES), start = 0, cut;
-
-        for (uint32_t s = 0; s < sequence; s++)
-            start += test->lengths[s];
-        cut = mask_case_draw(3) ? 0 : mask_case_draw(test->lengths[sequence] + 1);
-        test->rows[r] = (FillRow){.columns = test->columns,
-                                  .sequence = sequence,
-                                  .start = start + cut,
-                                  .length = test->lengths[sequence] - cut};
-        test->length = MAX(test->length, test->rows[r].length);
-    }
-    /* Sometimes more than one tile of the CPU backend. */
-    for (uint32_t t = 0; t < test->set.count; t++)
-        has_dense |= test->set.tensors[t].source == TENSOR_MASK_DENSE;
+    for (uint32_t t = 0; t < set->count; t++)
+        has_dense |= set->tensors[t].source == TENSOR_MASK_DENSE;
+    test->row_count = 1 + (mask_case_draw(4) ? mask_case_draw(CASE_SEQUENCES) : 0);
+    test->length = 1 + mask_case_draw(CASE_LENGTH);
     if (mask_case_draw(3))
         test->length += mask_case_draw(20);
     else if (!has_dense)
         test->length += mask_case_draw(8) ? 300 : 1100;
+    if (mask_case_draw(8) == 0)
+        test->length = CASE_LENGTH + 16 * mask_case_draw(4);
+    set->tail_segment = set->packed && set->side == SEQFEED_SIDE_RIGHT && test->row_count == 1 &&
+                        mask_case_draw(2);
+    set->rows_max = test->row_count;
+    set->length_max = test->length;
+    set->sequences_max = CASE_PIECES;
 }
 
 void mask_case_init(MaskCase *test, uint32_t seed) {
@@ -180,20 +292,64 @@ void mask_case_init(MaskCase *test, uint32_t seed) {
     test->set.token_pad = mask_case_draw(6);
     test->set.column_count = CASE_COLUMNS;
     test->set.side = mask_case_draw(2);
-    test->set.time_first = mask_case_draw(4) == 0;
+    test->set.packed = seed % 2;
+    test->set.time_first = !test->set.packed && mask_case_draw(4) == 0;
     test->set.count = 1 + mask_case_draw(8);
     weight = weights[mask_case_draw(ARRAY_COUNT(weights))];
     for (uint32_t t = 0; t < test->set.count; t++)
         make_tensor(test, &test->set.tensors[t], weight);
-    make_rows(test);
-    test->set.rows_max = test->row_count;
-    test->set.length_max = test->length;
-    tensor_layout(&test->set, test->row_count, test->length, &test->layout);
+    draw_shape(test);
+    mask_case_turn(test);
+}
+
+/* In any order. */
+static void fill_parts(const MaskCase *test, void *slot) {
+    const FillPacked *last = &test->parts[test->part_count - 1];
+    const FillPacked empty = {.first_row = last->first_row + last->row_count,
+                              .row_count = test->row_count - last->first_row - last->row_count,
+                              .first_sequence = test->count};
+
+    fill_packed(&test->set, &test->layout, slot, test->length, &empty);
+    for (uint32_t p = test->part_count; p-- > 0;)
+        fill_packed(&test->set, &test->layout, slot, test->length, &test->parts[p]);
 }
 
 void mask_case_fill(const MaskCase *test, void *slot) {
+    if (test->set.packed) {
+        fill_parts(test, slot);
+        return;
+    }
     fill_rows(&test->set, &test->layout, slot, test->row_count, test->length, 0, test->rows,
               test->count);
     fill_empty_rows(&test->set, &test->layout, slot, test->row_count, test->length, test->count,
                     test->row_count - test->count);
+}
+
+uint64_t mask_case_slot_bytes(const MaskCase *test) {
+    uint64_t bytes = 0;
+    Error error;
+
+    if (tensor_slot_bytes(&test->set, &bytes, &error) < 0)
+        abort();
+    return bytes;
+}
+
+uint64_t mask_case_pack(const MaskCase *test, const CellPlan *plan, void *block,
+                        uint64_t capacity) {
+    const CellSource source = {.rows = test->rows,
+                               .count = test->count,
+                               .parts = test->parts,
+                               .part_count = test->part_count};
+
+    return cell_pack(&test->set, plan, &test->layout, test->length, &source, block, capacity);
+}
+
+uint64_t mask_case_pack_bytes(const MaskCase *test, const CellPlan *plan) {
+    uint32_t sequences = test->set.packed ? CASE_PIECES : test->row_count;
+    const CellExtent extent = {.rows = test->row_count,
+                               .sequences = sequences,
+                               .tokens = (uint64_t)test->row_count * test->length,
+                               .list_entries = (uint64_t)sequences * CASE_LIST_VALUES};
+
+    return cell_pack_bytes(&test->set, plan, &extent);
 }

@@ -39,10 +39,9 @@ static void check_case(uint32_t seed) {
 
     mask_case_init(&test, seed);
     ck_assert_int_eq(cell_plan_make(&test.set, &plan), 0);
-    capacity = cell_pack_bytes(&test.set, &plan, test.row_count, test.length, CASE_LIST_VALUES);
+    capacity = mask_case_pack_bytes(&test, &plan);
     batch = aligned_alloc(16, align_up(capacity, 16));
-    bytes = cell_pack(&test.set, &plan, &test.layout, test.row_count, test.length, test.rows,
-                      test.count, batch, capacity);
+    bytes = mask_case_pack(&test, &plan, batch, capacity);
     ck_assert_uint_gt(bytes, 0);
     want = aligned_alloc(GUARD, align_up(test.layout.bytes, GUARD) + 2 * GUARD);
     got = aligned_alloc(GUARD, align_up(test.layout.bytes, GUARD) + 2 * GUARD);

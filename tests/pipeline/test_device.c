@@ -21,6 +21,20 @@ static const char dense[] = "    batch: {size: 5, last: pad}\n"
                             "      label: {from: label}\n"
                             "      n: {from: lengths}\n";
 
+static const char packed[] = "    batch: {policy: pack, size: 3, length: 120, last: pad}\n"
+                             "    tensors:\n"
+                             "      tokens: {from: tokens, dtype: int64}\n"
+                             "      segments: {make: segments}\n"
+                             "      positions: {make: position_ids, pad: count}\n"
+                             "      next: {make: labels, shift: next}\n"
+                             "      sums: {make: cu_seqlens}\n"
+                             "      begins: {make: cu_seqlens_padded}\n"
+                             "      longest: {make: max_seqlen}\n"
+                             "      label: {from: label}\n"
+                             "      n: {from: lengths}\n"
+                             "      own: {mask: {all: [segments, causal]}, shape: dense}\n"
+                             "      blocks: {make: block_lists, block: 16}\n";
+
 static BenchOptions usual(const char *extra) {
     return (BenchOptions){.sequences = 600,
                           .block_target = 4096,
@@ -78,6 +92,13 @@ START_TEST(batches_are_the_cpus)
         "    batch: {policy: bucket, size: 8}\n",
         "    batch: {policy: tokens, tokens: 600, multiple_of: 4, last: pad}\n",
         "    batch: {size: 16}\n    length: {max: 20, overflow: split}\n",
+        "    batch: {size: 16}\n    tensors: {blocks: {make: block_lists, block: 16}}\n",
+        "    batch: {policy: pack, size: 1, length: 200}\n    tensors: hf_packed_lm\n",
+        "    batch: {policy: pack, size: 4, length: 100}\n    pad: {side: left}\n"
+        "    tensors: seed\n",
+        "    batch: {policy: pack, size: 2, length: 90}\n    length: {max: 30, overflow: split}\n"
+        "    tensors: megatron\n",
+        packed,
         dense,
     };
 
@@ -113,10 +134,15 @@ START_TEST(batches_that_are_too_large_for_a_lane_go_to_the_cpu)
 {
     BenchOptions options = usual("    batch: {size: 16}\n");
 
-    options.input_bytes = 3200; /* about what half of the batches need */
+    options.input_bytes = 2700; /* about what half of the batches need */
     trace_cpu(&options, 150);
     run(&options, &(FakeScript){.slowness = 5}, 150, 20);
     ck_assert_uint_lt(fake_device_counts().starts, 130);
+    options = usual(packed);
+    options.input_bytes = 1360; /* the same */
+    trace_cpu(&options, 90);
+    run(&options, &(FakeScript){.slowness = 5}, 90, 10);
+    ck_assert_uint_lt(fake_device_counts().starts, 80);
 }
 END_TEST
 
@@ -151,9 +177,8 @@ END_TEST
 
 /* Every call that can fail fails once; after an error bytes land where they should not, until
  * close() is over. */
-START_TEST(any_call_may_fail)
-{
-    BenchOptions options = usual(dense);
+static void fail_any_call(const char *feed) {
+    BenchOptions options = usual(feed);
 
     trace_cpu(&options, 40);
     for (uint32_t n = 1;; n++) {
@@ -166,6 +191,12 @@ START_TEST(any_call_may_fail)
         if (n > 60)
             n += n / 4; /* all the same by then */
     }
+}
+
+START_TEST(any_call_may_fail)
+{
+    fail_any_call(dense);
+    fail_any_call(packed);
 }
 END_TEST
 
