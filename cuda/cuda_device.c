@@ -60,6 +60,7 @@ static int look_at(int index, bool is_named, CudaDevice *ret_device, char ret_uu
     int mode = cudaComputeModeDefault, can_register = 0;
     cudaError_t result = cudaGetDeviceProperties(&properties, index);
 
+    *ret_uuid = '\0';
     if (result == cudaSuccess)
         result = cudaDeviceGetAttribute(&mode, cudaDevAttrComputeMode, index);
     if (result == cudaSuccess)

@@ -98,6 +98,20 @@ static int enter_context(MaskDevice *device, Error *error) {
                        "asking for priorities", error);
 }
 
+/* Until the reset says that all is well: it may tell of errors that came before it, and so may all
+ * calls about the current device. */
+static bool end_context(const MaskDevice *device) {
+    for (int i = 0; i < RESETS_MAX; i++) {
+        int current = device->found.index;
+
+        (void)cudaSetDevice(device->found.index);
+        (void)cudaGetDevice(&current);
+        if (current == device->found.index && cudaDeviceReset() == cudaSuccess)
+            return true;
+    }
+    return false;
+}
+
 static int mask_cuda_open(const char *name, MaskDevice **ret_device, Error *error) {
     char reason[MASK_REASON_BYTES];
     MaskDevice *device = calloc(1, sizeof *device);
@@ -117,7 +131,9 @@ static int mask_cuda_open(const char *name, MaskDevice **ret_device, Error *erro
     }
     r = enter_context(device, error);
     if (r < 0) {
-        (void)cudaDeviceReset();
+        (void)end_context(
+            device); /* there may be none, and this thread's current one is another's */
+        (void)cudaGetLastError();
         atomic_store(&taken[device->found.index], false);
         free(device);
         return r;
@@ -125,20 +141,6 @@ static int mask_cuda_open(const char *name, MaskDevice **ret_device, Error *erro
     pthread_mutex_init(&device->lock, NULL);
     *ret_device = device;
     return 0;
-}
-
-/* Until the reset says that all is well: it may tell of errors that came before it, and so may all
- * calls about the current device. */
-static bool end_context(const MaskDevice *device) {
-    for (int i = 0; i < RESETS_MAX; i++) {
-        int current = device->found.index;
-
-        (void)cudaSetDevice(device->found.index);
-        (void)cudaGetDevice(&current);
-        if (current == device->found.index && cudaDeviceReset() == cudaSuccess)
-            return true;
-    }
-    return false;
 }
 
 static int mask_cuda_close(MaskDevice *device) {
@@ -320,6 +322,16 @@ static int lost(const MaskDevice *device, Error *error) {
     return error_set(error, -EIO, "%s is lost", device->found.name);
 }
 
+/* Not that asking after an event needed it: a thread that has no current device would make a
+ * context on the first one. */
+static int enter_lane(const MaskLane *lane, Error *error) {
+    MaskDevice *device = lane->device;
+
+    if (atomic_load(&device->is_lost))
+        return lost(device, error);
+    return check(device, cudaSetDevice(device->found.index), "taking the context", error);
+}
+
 static int mask_cuda_lane_start(MaskLane *lane, Error *error) {
     const CellBatch *batch = lane->input;
     MaskDevice *device = lane->device;
@@ -327,9 +339,7 @@ static int mask_cuda_lane_start(MaskLane *lane, Error *error) {
 
     assert(device && !lane->in_flight && batch->bytes <= lane->input_bytes);
     lane->in_flight = true; /* and so it stays if this fails */
-    if (atomic_load(&device->is_lost))
-        return lost(device, error);
-    r = check(device, cudaSetDevice(device->found.index), "taking the context", error);
+    r = enter_lane(lane, error);
     if (r < 0)
         return r;
     r = check(device,
@@ -364,11 +374,13 @@ static int finish(MaskLane *lane, cudaError_t result, const char *doing, Error *
 
 static int mask_cuda_lane_poll(MaskLane *lane, Error *error) {
     cudaError_t result;
+    int r;
 
     if (!lane->in_flight)
         return 0;
-    if (atomic_load(&lane->device->is_lost))
-        return lost(lane->device, error);
+    r = enter_lane(lane, error);
+    if (r < 0)
+        return r;
     result = cudaEventQuery(lane->done);
     if (result == cudaErrorNotReady) {
         (void)cudaGetLastError();
@@ -378,10 +390,13 @@ static int mask_cuda_lane_poll(MaskLane *lane, Error *error) {
 }
 
 static int mask_cuda_lane_wait(MaskLane *lane, Error *error) {
+    int r;
+
     if (!lane->in_flight)
         return 0;
-    if (atomic_load(&lane->device->is_lost))
-        return lost(lane->device, error);
+    r = enter_lane(lane, error);
+    if (r < 0)
+        return r;
     return finish(lane, cudaEventSynchronize(lane->done), "a batch", error);
 }
 

@@ -88,6 +88,10 @@ void scripted_begin(const Script *begun) {
     current = 0;
 }
 
+void scripted_fail_after(uint32_t count) {
+    script.fail_at = calls + count;
+}
+
 void scripted_hang(void) {
     hangs = true;
 }

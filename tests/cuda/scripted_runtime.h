@@ -47,6 +47,8 @@ void scripted_begin(const Script *script);
  */
 uint32_t scripted_pass(uint32_t operations);
 
+/* The `count`-th call from now on fails, if none has. */
+void scripted_fail_after(uint32_t count);
 /* From now on nothing is done in any stream, and nothing fails. */
 void scripted_hang(void);
 

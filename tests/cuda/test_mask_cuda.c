@@ -360,8 +360,50 @@ START_TEST(a_gpu_is_open_once_at_a_time)
 }
 END_TEST
 
+/* A device that cannot be opened does not take another one with it, which its thread may have as
+ * its current one without having asked. */
+START_TEST(a_gpu_that_cannot_be_opened_leaves_the_others_alone)
+{
+    const MaskBackend *backend = mask_backend_cuda();
+    bool is_open = false;
+
+    for (uint32_t call = 1; !is_open; call++) {
+        MaskDevice *device = NULL, *other = NULL;
+        Script script = plain(13);
+        Error error = {0};
+
+        scripted_begin(&script);
+        ck_assert_int_eq(backend->open("0", &device, &error), 0);
+        ck_assert_int_eq(ways_open(device, 13, &error), 0);
+        ck_assert_uint_lt(call, 100);
+        ck_assert_int_eq(cudaSetDevice(0), cudaSuccess);
+        scripted_fail_after(call);
+        is_open = backend->open("1", &other, &error) == 0;
+        scripted_fail_after(UINT32_MAX / 2);
+        ck_assert_int_eq(run_batches(BATCHES, &error), 0);
+        ck_assert_uint_eq(scripted_contexts(), 1 + is_open);
+        ways_free();
+        if (is_open)
+            ck_assert_int_eq(backend->close(other), 0);
+        ck_assert_int_eq(backend->close(device), 0);
+        ck_assert_uint_eq(scripted_contexts(), 0);
+    }
+}
+END_TEST
+
 static void *run_elsewhere(void *argument) {
     ck_assert_int_eq(run_batches(BATCHES, argument), 0);
+    return NULL;
+}
+
+static void *wait_elsewhere(void *argument) {
+    for (uint32_t w = 0; w < LANES; w++) {
+        int r = mask_backend_cuda()->lane_poll(ways[w].lane, argument);
+
+        ck_assert_int_ge(r, 0);
+        ck_assert_int_eq(mask_backend_cuda()->lane_wait(ways[w].lane, argument), 0);
+        check_slot(&ways[w], "a batch that another thread waited for");
+    }
     return NULL;
 }
 
@@ -378,6 +420,13 @@ START_TEST(any_thread_may_start_and_poll)
     ck_assert_int_eq(ways_open(device, 11, &error), 0);
     ck_assert_int_eq(pthread_create(&thread, NULL, run_elsewhere, &error), 0);
     pthread_join(thread, NULL);
+    for (uint32_t w = 0; w < LANES; w++) {
+        way_prepare(&ways[w], 0);
+        ck_assert_int_eq(backend->lane_start(ways[w].lane, &error), 0);
+    }
+    ck_assert_int_eq(pthread_create(&thread, NULL, wait_elsewhere, &error), 0);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(scripted_contexts(), 1); /* none on a GPU that nobody asked for */
     ways_free();
     ck_assert_int_eq(backend->close(device), 0);
     ck_assert_uint_eq(scripted_things(), 0);
@@ -450,4 +499,5 @@ CHECK_MAIN("mask_cuda", every_batch_is_whole_when_it_is_done, no_failure_at_any_
            a_lane_that_cannot_be_had_leaves_the_others_at_work,
            a_batch_that_hangs_is_busy_and_never_lands_after_the_close,
            a_context_that_does_not_end_is_told_and_not_used_again, a_gpu_is_open_once_at_a_time,
-           any_thread_may_start_and_poll, what_is_found_is_said_in_words)
+           a_gpu_that_cannot_be_opened_leaves_the_others_alone, any_thread_may_start_and_poll,
+           what_is_found_is_said_in_words)
