@@ -132,6 +132,9 @@ typedef struct FeedMemory {
     uint64_t rings, windows, buffers, inputs, total; /* bytes */
 } FeedMemory;
 FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands);
+/* Bytes of a device's input for the largest batch, with as many sequences as its rows hold: pinned
+ * memory beside each slot. -E2BIG: no device is told so much; -ENOMEM. */
+MUST_CHECK int feed_bound_input(const Feed *feed, uint64_t *ret_bytes);
 /* How many windows of such a stream are planned at a time: FEED_PLANNERS, or fewer where there are
  * not as many threads or windows. */
 uint32_t feed_planners(const Feed *feed, uint32_t served_strands);

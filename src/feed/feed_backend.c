@@ -10,35 +10,9 @@
 #include "base/arithmetic.h"
 #include "base/text.h"
 #include "feed/feed_internal.h"
-#include "mask/cell_pack.h"
 #include "mask/mask_backend.h"
 
 static_assert((int)FEED_REASON >= (int)MASK_REASON_BYTES, "a backend's reason fits");
-
-/* Room for a batch's lists: so many numbers of a column for each row, and one more for each
- * sixteenth place. A batch with more is written by the CPU. */
-enum { LIST_VALUES = 64, LIST_PLACES = 16 };
-
-/* The packed form of the largest batch, with as many sequences as its rows hold. */
-static int bound_input(const Feed *feed, uint64_t *ret_bytes) {
-    const TensorSet *set = &feed->tensors;
-    uint64_t places = set->places_max ? set->places_max : (uint64_t)set->rows_max * set->length_max;
-    const CellExtent extent = {.rows = set->rows_max,
-                               .sequences = set->packed ? set->sequences_max : set->rows_max,
-                               .tokens = places,
-                               .list_entries = (uint64_t)set->rows_max * LIST_VALUES +
-                                               places / LIST_PLACES};
-    CellPlan *plan = malloc(sizeof *plan);
-    int r;
-
-    if (!plan)
-        return -ENOMEM;
-    r = places > UINT32_MAX ? -E2BIG : cell_plan_make(set, plan);
-    if (r == 0)
-        *ret_bytes = align_up(cell_pack_bytes(set, plan, &extent), SEQFEED_PAGE);
-    free(plan);
-    return r;
-}
 
 /* What the feed itself has against a device. -ENOTSUP and why. */
 static int check_set(Feed *feed, const Settings *settings, char ret_reason[FEED_REASON]) {
@@ -46,7 +20,7 @@ static int check_set(Feed *feed, const Settings *settings, char ret_reason[FEED_
     FeedMemory memory;
     int r;
 
-    r = bound_input(feed, &feed->device_input_bytes);
+    r = feed_bound_input(feed, &feed->device_input_bytes);
     if (r == -ENOMEM)
         return r;
     if (r < 0) {

@@ -24,8 +24,7 @@ static void add_batches(Text *text, const PlanReport *report) {
     text_add(text,
              "\"batches_per_epoch\":%" PRIu64 ",\"sequences\":%" PRIu64 ",\"tokens\":%" PRIu64
              ",\"padding_share\":%.6f",
-             report->batches, report->sequences, report->tokens,
-             report->padding_share);
+             report->batches, report->sequences, report->tokens, report->padding_share);
     text_add(text, ",\"world\":%u,\"batches_per_rank\":%" PRIu64 ",\"%s\":%" PRIu64, report->world,
              report->batches_per_rank,
              feed->plan.tail == PLAN_TAIL_REPEAT ? "batches_repeated" : "batches_left_out",
@@ -65,10 +64,11 @@ static void add_order(Text *text, const PlanReport *report) {
     for (uint32_t s = 0; s < sums->shape_count; s++)
         text_add(text, "%s{\"rows\":%u,\"length\":%u,\"batches\":%" PRIu64 "}", s ? "," : "",
                  sums->shapes[s].rows, sums->shapes[s].length, sums->shapes[s].batches);
-    text_add(text,
-             "],\"other_shapes\":%" PRIu64
-             ",\"shuffle\":{\"travel\":%.6f,\"same_block\":%.6f,\"side_by_side\":%.6f,\"travels\":[",
-             sums->other_batches, spread->travel, spread->same_block, spread->side_by_side);
+    text_add(
+        text,
+        "],\"other_shapes\":%" PRIu64
+        ",\"shuffle\":{\"travel\":%.6f,\"same_block\":%.6f,\"side_by_side\":%.6f,\"travels\":[",
+        sums->other_batches, spread->travel, spread->same_block, spread->side_by_side);
     for (uint32_t bin = 0; bin < SPREAD_BINS; bin++)
         text_add(text, "%s%" PRIu64, bin ? "," : "", spread->travels[bin]);
     text_add(text,
@@ -107,8 +107,9 @@ static void add_costs(Text *text, const PlanReport *report) {
              feed->plan.window, feed->plan.strands, feed->slots, feed->slot_bytes);
     text_add(text,
              ",\"memory\":{\"rings\":%" PRIu64 ",\"windows\":%" PRIu64 ",\"buffers\":%" PRIu64
-             ",\"total\":%" PRIu64 ",\"limit\":%" PRIu64 "}",
-             memory->rings, memory->windows, memory->buffers, memory->total, report->memory_limit);
+             ",\"total\":%" PRIu64 ",\"limit\":%" PRIu64 ",\"device_inputs\":%" PRIu64 "}",
+             memory->rings, memory->windows, memory->buffers, memory->total, report->memory_limit,
+             report->device_inputs);
 }
 
 void plan_json_add(Text *text, const PlanReport *report) {

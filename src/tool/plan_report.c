@@ -222,6 +222,15 @@ static void add_warnings(PlanReport *report) {
              report->nodes, amplification, report->world);
 }
 
+/* Whether there is a device the daemon's machine knows, not this one. */
+static uint64_t device_inputs(const Feed *feed) {
+    uint64_t bytes;
+
+    if (!feed->wants_device || feed_bound_input(feed, &bytes) < 0)
+        return 0;
+    return feed->slots * bytes;
+}
+
 int plan_report_make(Feed *feed, uint64_t memory_limit, uint32_t world, uint32_t nodes,
                      bool compare, PlanReport **ret_report, Error *error) {
     PlanReport *report = calloc(1, sizeof *report);
@@ -235,6 +244,7 @@ int plan_report_make(Feed *feed, uint64_t memory_limit, uint32_t world, uint32_t
     report->nodes = nodes;
     report->memory_limit = memory_limit;
     report->memory = feed_memory(feed, 1, strands / greatest_divisor(strands, world));
+    report->device_inputs = device_inputs(feed);
     r = plan_epoch(report, error);
     if (r == 0)
         r = measure_seek(report, error);

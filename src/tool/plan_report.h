@@ -32,15 +32,16 @@ typedef struct PlanReport {
     PlanCompared compared[PLAN_POLICIES];
     uint32_t compared_count; /* 0: not asked for */
     double count_seconds, seek_seconds;
-    FeedMemory memory;
+    FeedMemory memory;      /* without a device */
+    uint64_t device_inputs; /* what one would take of it besides; 0: the feed is for none */
     uint64_t memory_limit;
     SeqfeedTensorRecord tensors[SEQFEED_TENSORS_MAX]; /* of the largest batch */
     char warnings[PLAN_WARNINGS_MAX][256];
     uint32_t warning_count;
 } PlanReport;
 
-/* Plan epoch 0 for a world of ranks on so many nodes, each rank with one ring of its own. Freed with
- * plan_report_free(). */
+/* Plan epoch 0 for a world of ranks on so many nodes, each rank with one ring of its own. Freed
+ * with plan_report_free(). */
 MUST_CHECK int plan_report_make(Feed *feed, uint64_t memory_limit, uint32_t world, uint32_t nodes,
                                 bool compare, PlanReport **ret_report, Error *error);
 void plan_report_free(PlanReport *report); /* accepts NULL */
@@ -48,7 +49,7 @@ void plan_report_free(PlanReport *report); /* accepts NULL */
 /* How many times each block is decoded in all. */
 double plan_report_amplification(const PlanReport *report);
 bool plan_report_reads_lengths(const PlanReport *report); /* to count an epoch */
-double plan_report_count_rate(const PlanReport *report); /* sequences a second */
+double plan_report_count_rate(const PlanReport *report);  /* sequences a second */
 
 /* plan_sources.c: the part about several datasets. -1: no memory. */
 MUST_CHECK int plan_sources_take(PlanReport *report, const PlanEpoch *plan);

@@ -20,8 +20,7 @@ static void print_batches(const PlanReport *report) {
         printf("  batches    %" PRIu64 " an epoch, of %u rows of %u places\n", report->batches,
                feed->plan.size, feed->plan.length);
     else
-        printf("  batches    %" PRIu64 " an epoch, of %u rows\n", report->batches,
-               feed->plan.size);
+        printf("  batches    %" PRIu64 " an epoch, of %u rows\n", report->batches, feed->plan.size);
     if (report->world > 1)
         printf("             %" PRIu64 " for each of %u ranks; %" PRIu64 " %s\n",
                report->batches_per_rank, report->world, report->repeated,
@@ -41,7 +40,8 @@ static void print_padding(const PlanReport *report) {
     printf("\n");
     for (uint32_t i = 0; i < report->compared_count; i++)
         printf("             %-40s %6.2f %%%s\n", report->compared[i].what,
-               100 * report->compared[i].padding, report->compared[i].is_own ? "  (this feed)" : "");
+               100 * report->compared[i].padding,
+               report->compared[i].is_own ? "  (this feed)" : "");
 }
 
 static void print_losses(const PlanReport *report) {
@@ -91,16 +91,14 @@ static void print_order(const PlanReport *report) {
     printf("    neighbours from one block          %8.2f %%   %8.2f %%\n", 100 * spread->same_block,
            100.0 / MAX(feed->blocks.count, 1u));
     printf("    neighbours side by side before     %8.3f %%   %8.3f %%\n",
-           100 * spread->side_by_side,
-           200.0 / (double)MAX(report->sequences, UINT64_C(1)));
+           100 * spread->side_by_side, 200.0 / (double)MAX(report->sequences, UINT64_C(1)));
     printf("    mean length, %d parts of the epoch %10.1f   %.1f .. %.1f, by chance +- %.1f\n",
            SPREAD_PARTS, lengths.mean, lengths.least, lengths.most, lengths.chance);
     for (uint32_t k = 0; spread->source_count > 1 && k < spread->source_count; k++) {
         SpreadShare share = plan_spread_source(spread, k);
 
         printf("    tokens of %-25.25s%8.2f %%   %.2f .. %.2f %% of a part\n",
-               feed->source_names[k],
-               100 * share.share, 100 * share.least, 100 * share.most);
+               feed->source_names[k], 100 * share.share, 100 * share.least, 100 * share.most);
     }
 }
 
@@ -112,8 +110,8 @@ static void print_reads(const PlanReport *report) {
                  report->count_seconds, text_format_count(rate, plan_report_count_rate(report)),
                  feed_count_threads(report->feed),
                  feed_count_threads(report->feed) == 1 ? "" : "s");
-    printf("\n  reads      %" PRIu64 " blocks an epoch, each decoded %.2f times", report->reads.blocks,
-           plan_report_amplification(report));
+    printf("\n  reads      %" PRIu64 " blocks an epoch, each decoded %.2f times",
+           report->reads.blocks, plan_report_amplification(report));
     if (report->nodes > 1)
         printf(" in all by %u nodes", report->nodes);
     if (report->reads.again)
@@ -151,6 +149,10 @@ static void print_memory(const PlanReport *report) {
     printf("    in all   %10s  of %s; each further rank of this machine %s\n",
            text_format_size(a, memory->total), text_format_size(b, report->memory_limit),
            text_format_size(c, memory->rings));
+    if (report->device_inputs)
+        printf(
+            "    on a GPU %10s  more for each ring, and as much as the rings and this on the GPU\n",
+            text_format_size(a, report->device_inputs));
 }
 
 void plan_table_print(const PlanReport *report, bool is_first) {

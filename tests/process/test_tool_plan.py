@@ -211,6 +211,25 @@ def test_the_table_names_feeds_tensors_and_memory(dataset, tmp_path):
     assert "train:" not in harness.tool("plan", config, "--feed", "eval").stdout
 
 
+def test_what_a_gpu_would_take_is_told(dataset, tmp_path):
+    """Whatever this machine has: room for a batch's tokens and, where rows are packed, for as many sequences."""
+    directory, _ = dataset
+
+    def inputs(**keys):
+        config = harness.one_feed(tmp_path / "c.yaml", directory, ring={"slots": 3}, **keys)
+        said = "on a GPU" in harness.tool("plan", config).stdout
+        memory = json.loads(harness.tool("plan", "--json", config).stdout)["feeds"]["train"]["memory"]
+        assert said == (memory["device_inputs"] > 0)
+        assert memory["total"] == memory["rings"] + memory["windows"] + memory["buffers"]
+        return memory["device_inputs"] / 3
+
+    assert inputs(backend="cpu") == 0
+    padded = inputs(batch={"size": 64})
+    packed = inputs(batch={"policy": "pack", "size": 64, "length": 150})
+    assert padded >= 64 * 150 * 2 and packed >= 64 * 150 * (2 + 4)
+    assert packed - padded <= 64 * 150 * (4 + 8) + 8192
+
+
 def test_wrong_words_and_wrong_files_have_their_exit_codes(dataset, tmp_path):
     directory, _ = dataset
     config = harness.one_feed(tmp_path / "c.yaml", directory)
