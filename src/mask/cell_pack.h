@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cell_pack.h: a batch in the form in which it goes to a device (mask_cell.h). Pure functions; any
+/* cell_pack.h: a batch in the form in which it goes to a device (cell_batch.h). Pure functions; any
  * thread. */
 #pragma once
 

@@ -10,14 +10,14 @@
 #include "mask/mask_backend.h"
 #include "mask/mask_case.h"
 
-enum { LANES = 4, ROUNDS = 500, BATCHES = 3, INPUT_BYTES = 1 << 16, PAGE = 4096, SKIPPED = 77 };
+enum { LANES = 4, ROUNDS = 500, BATCHES = 3, PAGE = 4096, SKIPPED = 77 };
 
 typedef struct Way {
     MaskCase test;
     CellPlan plan;
     MaskLane *lane;
     uint8_t *slot, *want;
-    uint64_t bytes;
+    uint64_t bytes, input_bytes;
 } Way;
 
 static const MaskBackend *backend;
@@ -36,7 +36,8 @@ static int way_open(Way *way, MaskDevice *device, uint32_t seed) {
     way->want = aligned_alloc(PAGE, way->bytes);
     if (!way->slot || !way->want || cell_plan_make(&way->test.set, &way->plan) < 0)
         return -1;
-    if (backend->lane_new(device, &way->plan, way->slot, way->bytes, INPUT_BYTES, &way->lane,
+    way->input_bytes = mask_case_pack_bytes(&way->test, &way->plan);
+    if (backend->lane_new(device, &way->plan, way->slot, way->bytes, way->input_bytes, &way->lane,
                           &error) < 0)
         return complain("a lane", &error);
     return 0;
@@ -58,7 +59,7 @@ static int way_start(Way *way, uint32_t batch) {
     memset(way->want, (int)batch, way->bytes);
     memset(way->slot, (int)batch, way->bytes);
     mask_case_fill(test, way->want);
-    if (mask_case_pack(test, &way->plan, backend->lane_input(way->lane), INPUT_BYTES) == 0)
+    if (mask_case_pack(test, &way->plan, backend->lane_input(way->lane), way->input_bytes) == 0)
         return -1;
     return backend->lane_start(way->lane, &error) < 0 ? complain("a start", &error) : 0;
 }

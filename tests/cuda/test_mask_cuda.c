@@ -11,7 +11,7 @@
 #include "mask/mask_backend.h"
 #include "mask/mask_case.h"
 
-enum { LANES = 3, BATCHES = 24, FEW = 9, ROUNDS = 40, INPUT_BYTES = 1 << 18 };
+enum { LANES = 3, BATCHES = 24, FEW = 9, ROUNDS = 40 };
 
 /* A lane with the batch that it has in flight, and its slot as it must become. */
 typedef struct Way {
@@ -19,7 +19,7 @@ typedef struct Way {
     MaskCase test;
     CellPlan plan;
     uint8_t *slot, *want, *before;
-    uint64_t slot_bytes;
+    uint64_t slot_bytes, input_bytes;
     bool in_flight;
 } Way;
 
@@ -70,9 +70,9 @@ static void way_prepare(Way *way, uint32_t batch) {
         if (test->layout.kept >> t & 1)
             memcpy(way->slot + test->layout.offset[t], way->before + test->layout.offset[t],
                    test->layout.size_bytes[t]);
-    ck_assert_uint_gt(
-        mask_case_pack(test, &way->plan, mask_backend_cuda()->lane_input(way->lane), INPUT_BYTES),
-        0);
+    ck_assert_uint_gt(mask_case_pack(test, &way->plan, mask_backend_cuda()->lane_input(way->lane),
+                                     way->input_bytes),
+                      0);
 }
 
 static int ways_open(MaskDevice *device, uint32_t seed, Error *error) {
@@ -89,8 +89,9 @@ static int ways_open(MaskDevice *device, uint32_t seed, Error *error) {
         way->want = aligned_alloc(4096, way->slot_bytes);
         way->before = aligned_alloc(4096, way->slot_bytes);
         ck_assert_int_eq(cell_plan_make(&way->test.set, &way->plan), 0);
+        way->input_bytes = mask_case_pack_bytes(&way->test, &way->plan);
         r = mask_backend_cuda()->lane_new(device, &way->plan, way->slot, way->slot_bytes,
-                                          INPUT_BYTES, &way->lane, error);
+                                          way->input_bytes, &way->lane, error);
         memset(&way->plan, 0x77, sizeof way->plan); /* it is the caller's again */
         ck_assert_int_eq(cell_plan_make(&way->test.set, &way->plan), 0);
         if (r < 0) {
@@ -277,7 +278,7 @@ START_TEST(a_lane_that_cannot_be_had_leaves_the_others_at_work)
     ck_assert_int_eq(ways_open(device, 7, &error), 0);
     /* That slot is registered already. */
     ck_assert_int_eq(backend->lane_new(device, &ways[0].plan, ways[0].slot, ways[0].slot_bytes,
-                                       INPUT_BYTES, &more, &error),
+                                       ways[0].input_bytes, &more, &error),
                      -EIO);
     ck_assert_ptr_null(more);
     ck_assert_ptr_nonnull(strstr(error.text, "registering a slot"));
