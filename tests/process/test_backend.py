@@ -88,12 +88,19 @@ def test_device_means_nothing_without_one(dataset, tmp_path):
     assert code == CONFIGURATION and ".device: means nothing with backend: cpu" in said
 
 
-def test_a_gpu_writes_the_bytes_of_the_cpu(start_daemon, dataset, tmp_path):
-    usual = start_daemon(harness.one_feed(tmp_path / "auto.yaml", dataset))
+@pytest.mark.parametrize("keys", [
+    {},
+    {"batch": {"policy": "pack", "size": 4, "length": 64}, "tensors": "megatron"},
+    {"batch": {"policy": "pack", "size": 2, "length": 96},
+     "tensors": {"tokens": {"from": "tokens"}, "blocks": {"make": "block_lists", "block": 16},
+                 "own": {"mask": {"all": ["segments", "causal"]}, "shape": "dense"}}},
+], ids=["padded", "packed", "blocks"])
+def test_a_gpu_writes_the_bytes_of_the_cpu(start_daemon, dataset, tmp_path, keys):
+    usual = start_daemon(harness.one_feed(tmp_path / "auto.yaml", dataset, **keys))
     backend, reason = masks_line(usual)
     if backend == "cpu":
         pytest.skip(f"no GPU is used here: {reason}")
-    other = start_daemon(harness.one_feed(tmp_path / "cpu.yaml", dataset, backend="cpu"))
+    other = start_daemon(harness.one_feed(tmp_path / "cpu.yaml", dataset, backend="cpu", **keys))
     said = [harness.tool("cat", "train", "-n", "3000", "--json", "--socket", daemon.socket).stdout
             for daemon in (usual, other)]
     harness.same_batches(*(harness.parse_batches(text) for text in said))
