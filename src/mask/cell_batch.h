@@ -79,7 +79,7 @@ typedef struct CellInput {
 
 /* A sequence in its row as rules look at it, or padding of a packed row: like RowRun. */
 typedef struct CellView {
-    uint32_t first, end;  /* the places that it is right for */
+    uint32_t end;         /* where the places end that it is right for */
     uint32_t begin, real; /* the sequence's */
     uint32_t token;       /* of the batch, its first */
     uint32_t sequence;    /* CELL_NONE: padding, or an empty row */
@@ -149,7 +149,7 @@ MASK_SHARED uint32_t cell_search(const uint32_t *sums, uint32_t low, uint32_t hi
 /* All real places of a row, as if they were one sequence's. */
 MASK_SHARED CellView cell_row_view(const CellPlan *plan, const CellBatch *batch, uint32_t row) {
     const CellRow *at = cell_row(batch, row);
-    CellView view = {0, batch->length, at->begin, at->real, at->token, CELL_NONE};
+    CellView view = {batch->length, at->begin, at->real, at->token, CELL_NONE};
 
     if (!plan->packed && at->count > 0)
         view.sequence = at->first;
@@ -160,11 +160,9 @@ MASK_SHARED CellView cell_row_view(const CellPlan *plan, const CellBatch *batch,
 MASK_SHARED CellView cell_sequence_view(const CellBatch *batch, const CellRow *row,
                                         uint32_t sequence) {
     const uint32_t *sums = cell_sums(batch) + sequence;
-    CellView view = {0,       0,       row->begin + (sums[0] - row->token), sums[1] - sums[0],
-                     sums[0], sequence};
+    uint32_t begin = row->begin + (sums[0] - row->token), real = sums[1] - sums[0];
+    CellView view = {begin + real, begin, real, sums[0], sequence};
 
-    view.first = view.begin;
-    view.end = view.begin + view.real;
     return view;
 }
 
@@ -182,9 +180,7 @@ MASK_SHARED CellView cell_view(const CellPlan *plan, const CellBatch *batch, uin
                                               at->token + (place - at->begin)));
     if (place < at->begin)
         view.end = at->begin;
-    else
-        view.first = at->begin + at->real;
-    view.begin = view.first;
+    view.begin = place;
     view.real = 0;
     return view;
 }

@@ -375,7 +375,7 @@ MASK_SHARED int cell_has_blocks(const CellTensor *tensor) {
 
 MASK_SHARED BlockRun cell_block_run(const CellPlan *plan, const CellBatch *batch,
                                     const BlockSight *sight, uint32_t row, uint32_t query) {
-    CellView view = {0, 0, 0, 0, 0, CELL_NONE};
+    CellView view = {0, 0, 0, 0, CELL_NONE};
 
     if (sight->segments)
         view = cell_view(plan, batch, row, query);

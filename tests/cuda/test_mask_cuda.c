@@ -20,6 +20,7 @@ typedef struct Way {
     CellPlan plan;
     uint8_t *slot, *want, *before;
     uint64_t slot_bytes, input_bytes;
+    uint32_t spoiled; /* bit t: tensor t is not what it should be */
     bool in_flight;
 } Way;
 
@@ -53,8 +54,30 @@ static void check_slot(const Way *way, const char *when) {
     }
 }
 
-/* The feed of a lane stays; its next batch has other rows. Tensors that the slot keeps are there
- * from the batch before, of which everything else is gone. */
+/* Tensors that the slot keeps are there from the batch before, of which everything else is gone.
+ * Now and then somebody writes to them, to see that nobody else does; the next batch may not keep
+ * those. */
+static void way_keep(Way *way) {
+    TensorLayout *layout = &way->test.layout;
+
+    layout->kept = tensor_constant(&way->test.set) & ~way->spoiled &
+                   draw(1u << SEQFEED_TENSORS_MAX);
+    way->spoiled = 0;
+    for (uint32_t t = 0; t < way->test.set.count; t++) {
+        uint64_t at = layout->offset[t], size = layout->size_bytes[t];
+
+        if (!(layout->kept >> t & 1))
+            continue;
+        memcpy(way->slot + at, way->before + at, size);
+        if (draw(4) > 0)
+            continue;
+        way->spoiled |= 1u << t;
+        memset(way->slot + at, 0x55, size);
+        memset(way->want + at, 0x55, size);
+    }
+}
+
+/* The feed of a lane stays; its next batch has other rows. */
 static void way_prepare(Way *way, uint32_t batch) {
     MaskCase *test = &way->test;
 
@@ -62,14 +85,12 @@ static void way_prepare(Way *way, uint32_t batch) {
     ck_assert_uint_le(test->layout.bytes, way->slot_bytes);
     memset(way->want, (int)draw(256), way->slot_bytes);
     mask_case_fill(test, way->want);
-    if (batch >= LANES && draw(2))
-        test->layout.kept = tensor_constant(&test->set) & draw(1u << SEQFEED_TENSORS_MAX);
     memcpy(way->before, way->slot, way->slot_bytes);
     memset(way->slot, (int)draw(256), way->slot_bytes);
-    for (uint32_t t = 0; t < test->set.count; t++)
-        if (test->layout.kept >> t & 1)
-            memcpy(way->slot + test->layout.offset[t], way->before + test->layout.offset[t],
-                   test->layout.size_bytes[t]);
+    if (batch >= LANES && draw(2))
+        way_keep(way);
+    else
+        way->spoiled = 0;
     ck_assert_uint_gt(mask_case_pack(test, &way->plan, mask_backend_cuda()->lane_input(way->lane),
                                      way->input_bytes),
                       0);
