@@ -27,7 +27,8 @@ uint64_t cell_pack_bytes(const TensorSet *set, const CellPlan *plan, const CellE
 typedef struct CellSource {
     const FillRow *rows; /* packed: its sequences, one after another */
     uint32_t count;
-    const FillPacked *parts; /* packed: which of its rows have them; [part_count], in order */
+    const FillPacked *parts; /* packed: which of its rows have them; [part_count], in order; their
+                                sources are not looked at */
     uint32_t part_count;
 } CellSource;
 

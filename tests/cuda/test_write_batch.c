@@ -28,6 +28,7 @@ static CellBatch *pack(const MaskCase *test, const CellPlan *plan) {
     bytes = mask_case_pack(test, plan, block, most);
     ck_assert_uint_gt(bytes, 0);
     ck_assert_uint_le(bytes, most);
+    ck_assert_uint_le(bytes, mask_case_bound(test, plan));
     exact = malloc(bytes);
     memset(exact, 0xa5, bytes);
     ck_assert_uint_eq(mask_case_pack(test, plan, exact, bytes - 1), 0);

@@ -101,6 +101,24 @@ START_TEST(packed_feeds_are_a_devices_too)
 }
 END_TEST
 
+/* Where tensors look at lists there is room for what is usual. */
+START_TEST(lists_have_room)
+{
+    Feed *without, *with;
+
+    set_up();
+    without = choose("", "batch: {size: 50}\ntensors: {m: {mask: lengths}}\n", &with_device, true,
+                     NULL);
+    with = choose("", "batch: {size: 50}\ntensors: {m: {mask: {indices: notes}}}\n", &with_device,
+                  true, NULL);
+    ck_assert_uint_lt(without->device_input_bytes, 50 * 64 * 4);
+    ck_assert_uint_ge(with->device_input_bytes, 50 * 64 * 4);
+    feed_unref(without);
+    feed_unref(with);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
 /* Pinned inputs are part of the reservation, and no reason to refuse a feed that fits without. */
 START_TEST(inputs_are_reserved)
 {
@@ -131,4 +149,5 @@ START_TEST(inputs_are_reserved)
 END_TEST
 
 CHECK_MAIN("feed_backend", auto_takes_a_device_where_one_is_usable,
-           cuda_is_refused_where_it_cannot_be, packed_feeds_are_a_devices_too, inputs_are_reserved)
+           cuda_is_refused_where_it_cannot_be, packed_feeds_are_a_devices_too, lists_have_room,
+           inputs_are_reserved)

@@ -353,3 +353,16 @@ uint64_t mask_case_pack_bytes(const MaskCase *test, const CellPlan *plan) {
 
     return cell_pack_bytes(&test->set, plan, &extent);
 }
+
+uint64_t mask_case_bound(const MaskCase *test, const CellPlan *plan) {
+    CellExtent extent = {.rows = test->row_count, .sequences = test->count};
+    uint64_t holes = 0, spans = 0;
+
+    for (uint32_t s = 0; s < test->count; s++) {
+        extent.tokens += test->rows[s].length;
+        holes += test->hole_counts[test->rows[s].sequence];
+        spans += test->span_counts[test->rows[s].sequence];
+    }
+    extent.list_entries = MAX(holes, spans);
+    return cell_pack_bytes(&test->set, plan, &extent);
+}

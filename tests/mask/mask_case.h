@@ -41,9 +41,11 @@ void mask_case_turn(MaskCase *test);
 void mask_case_fill(const MaskCase *test, void *slot);
 uint64_t mask_case_slot_bytes(const MaskCase *test);
 
-/* Its block for a device, of at most `capacity` bytes, and how many any batch of it takes. */
+/* Its block for a device, of at most `capacity` bytes; how many any batch of its feed takes, and
+ * this one, where no ragged column has more numbers than another. */
 uint64_t mask_case_pack(const MaskCase *test, const CellPlan *plan, void *block, uint64_t capacity);
 uint64_t mask_case_pack_bytes(const MaskCase *test, const CellPlan *plan);
+uint64_t mask_case_bound(const MaskCase *test, const CellPlan *plan);
 
 /* A number below `bound`, the next of the case's. */
 uint32_t mask_case_draw(uint32_t bound);
