@@ -140,9 +140,12 @@ static int cast_number(Number number, ElementType type, Buffer *to) {
 static int cast_view(const Py_buffer *view, ElementType type, Buffer *to) {
     const char *format = view->format ? view->format : "B";
     Py_ssize_t count = view->itemsize > 0 ? view->len / view->itemsize : 0;
-    uint8_t *at = cast_room(to, (size_t)count * element_bytes(type));
     Number number;
+    uint8_t *at;
 
+    if (count == 0) /* a buffer that never had anything has no room to point at */
+        return 0;
+    at = cast_room(to, (size_t)count * element_bytes(type));
     if (!at)
         return -1;
     if (*format == '@' || *format == '=' || *format == '<')

@@ -53,6 +53,16 @@ def test_arrays_of_every_type(tmp_path, dtype):
     assert all(numpy.array_equal(each["tokens"], row) for each, row in zip(dataset, rows))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float16", "float32"])
+def test_arrays_may_be_empty_from_the_first_row_on(tmp_path, dtype):
+    rows = [{"tokens": numpy.arange(n, dtype=dtype), "spans": numpy.arange(2 * spans, dtype="int32")}
+            for n, spans in ((0, 0), (0, 1), (3, 0), (0, 2))]
+    seqfeed.pack(rows, tmp_path / "out")
+    dataset = seqfeed.Dataset(tmp_path / "out")
+    assert [each["tokens"].tolist() for each in dataset] == [row["tokens"].tolist() for row in rows]
+    assert [each["spans"].tolist() for each in dataset] == [row["spans"].tolist() for row in rows]
+
+
 @pytest.mark.parametrize("word, dtype", [("auto", "float32"), ("auto", "float16"), ("f16", "float32"),
                                          ("f32", "float64"), ("bf16", "float32")])
 def test_float_frames(tmp_path, word, dtype):
