@@ -144,6 +144,8 @@ void ahead_free(Ahead *ahead) {
         ahead->worker.started = false; /* the thread is the parent's, and so is what it was doing */
         if (ahead->state == AHEAD_WORKING)
             ahead->blank = ahead->lease = NULL;
+        if (ahead->state == AHEAD_ABANDONED)
+            ahead->chunk = NULL; /* maybe given back already */
     }
     worker_stop(&ahead->worker);
     lease_unref(ahead->blank);
@@ -171,10 +173,16 @@ void ahead_ask(Ahead *ahead, PoolChunk *chunk) {
     worker_wake(&ahead->worker);
 }
 
+/* The state is looked at and changed in one: what was seen a moment ago may be otherwise now. */
 bool ahead_settle(Ahead *ahead) {
-    if (!ahead_change(ahead, AHEAD_ASKED, AHEAD_IDLE))
-        (void)ahead_change(ahead, AHEAD_COPYING, AHEAD_ABANDONED);
-    return __atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE) != AHEAD_WORKING;
+    uint32_t state = __atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE);
+
+    while (state == AHEAD_ASKED || state == AHEAD_COPYING)
+        if (__atomic_compare_exchange_n(&ahead->state, &state,
+                                        state == AHEAD_ASKED ? AHEAD_IDLE : AHEAD_ABANDONED, 0,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return true;
+    return state != AHEAD_WORKING;
 }
 
 void ahead_wait(Ahead *ahead) {
