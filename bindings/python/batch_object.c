@@ -52,34 +52,6 @@ static PyObject *batch_tensor(BatchObject *self, const char *name, uint32_t plac
     return tensor_object_new(self->tensor_class, self->lease, &tensor);
 }
 
-static PyObject *batch_subscript(PyObject *object, PyObject *key) {
-    BatchObject *self = (BatchObject *)object;
-    SeqfeedTensor tensor;
-    const char *name = PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, NULL) : NULL;
-
-    if (!self->lease->released &&
-        (!name || seqfeed_tensor(&self->lease->batch, name, &tensor) == -ENOENT)) {
-        if (!PyErr_Occurred())
-            PyErr_SetObject(PyExc_KeyError, key);
-        return NULL;
-    }
-    return batch_tensor(self, name, 0);
-}
-
-static Py_ssize_t batch_length(PyObject *object) {
-    return (Py_ssize_t)((BatchObject *)object)->lease->batch.private_tensor_count;
-}
-
-static int batch_contains(PyObject *object, PyObject *key) {
-    BatchObject *self = (BatchObject *)object;
-    const char *name = PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, NULL) : NULL;
-    SeqfeedTensor tensor;
-
-    if (!name)
-        return PyErr_Occurred() ? -1 : 0;
-    return seqfeed_tensor(&self->lease->batch, name, &tensor) == 0;
-}
-
 /* The names, in the order of the configuration. */
 static PyObject *batch_names(PyObject *object, PyObject *unused) {
     BatchObject *self = (BatchObject *)object;
@@ -103,6 +75,46 @@ static PyObject *batch_names(PyObject *object, PyObject *unused) {
             PyTuple_SetItem(names, (Py_ssize_t)i, name);
     }
     return names;
+}
+
+static void batch_no_tensor(PyObject *object, PyObject *key) {
+    PyObject *comma = PyUnicode_FromString(", ");
+    PyObject *names = comma ? batch_names(object, NULL) : NULL;
+    PyObject *text = names ? PyUnicode_Join(comma, names) : NULL;
+
+    if (text)
+        PyErr_Format(PyExc_KeyError, "no tensor %R: this batch has %U", key, text);
+    Py_XDECREF(text);
+    Py_XDECREF(names);
+    Py_XDECREF(comma);
+}
+
+static PyObject *batch_subscript(PyObject *object, PyObject *key) {
+    BatchObject *self = (BatchObject *)object;
+    SeqfeedTensor tensor;
+    const char *name = PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, NULL) : NULL;
+
+    if (!self->lease->released &&
+        (!name || seqfeed_tensor(&self->lease->batch, name, &tensor) == -ENOENT)) {
+        if (!PyErr_Occurred())
+            batch_no_tensor(object, key);
+        return NULL;
+    }
+    return batch_tensor(self, name, 0);
+}
+
+static Py_ssize_t batch_length(PyObject *object) {
+    return (Py_ssize_t)((BatchObject *)object)->lease->batch.private_tensor_count;
+}
+
+static int batch_contains(PyObject *object, PyObject *key) {
+    BatchObject *self = (BatchObject *)object;
+    const char *name = PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, NULL) : NULL;
+    SeqfeedTensor tensor;
+
+    if (!name)
+        return PyErr_Occurred() ? -1 : 0;
+    return seqfeed_tensor(&self->lease->batch, name, &tensor) == 0;
 }
 
 static PyObject *batch_iterate(PyObject *object) {

@@ -63,6 +63,22 @@ def test_tensors_are_ordinary_and_buffers_are_used_again(start, corpus):
     assert torch.equal(row, before)  # one view of one tensor keeps its buffer
 
 
+def test_options_of_a_dataloader_are_answered(start, corpus):
+    daemon = start(corpus[1])
+    for name, said in (("batch_size", r"setting of the feed.*batch: \{size: N\} in the daemon's"), ("shuffle", "order: "),
+                       ("num_workers", "no workers.*threads"), ("generator", "seed="), ("pin_memory", "device="),
+                       ("colour", "no option of a Loader.*attach.*: socket, rank, ")):
+        with pytest.raises(TypeError, match=f"^{name}: .*{said}"):
+            seqfeed.torch.Loader("train", socket=daemon.socket, **{name: 3})
+    with seqfeed.torch.Loader("train", socket=daemon.socket, timeout=9, seed=3) as loader:
+        batch = next(iter(loader))
+    with pytest.raises(KeyError, match="no tensor 'nothing': this batch has tokens, mask, labels, lengths"):
+        batch["nothing"]
+    assert batch.get("nothing") is None and batch.pop("nothing", 3) == 3 and "nothing" not in batch
+    with pytest.raises(KeyError, match="this batch has none"):
+        seqfeed.torch.TorchBatch()["tokens"]
+
+
 def test_zero_copy_shares_the_slot(start, corpus):
     daemon = start(corpus[1], batch={"size": 4}, ring={"slots": 4})
     loader = seqfeed.torch.Loader("train", socket=daemon.socket, zero_copy=True)

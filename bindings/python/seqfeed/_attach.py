@@ -290,3 +290,26 @@ def attach(feed: str, *, socket: Optional[os.PathLike[str] | str] = None, rank: 
                "cursor": cursor, "rank": place.rank, "world": place.world, "local": local,
                "members": count, "seed": seed, "join_next": join == "next"}
     return Feed(options, timeout)
+
+
+_WORKERS = "there are no workers, the daemon does what they would; how much it does at a time says {}"
+# Options of a DataLoader, and where the same is said here.
+ELSEWHERE = {name: f"a setting of the feed, for all its trainers: {setting} in the daemon's configuration"
+             for name, setting in (("batch_size", "batch: {size: N}"), ("drop_last", "batch: {last: drop}"),
+                                   ("shuffle", "order: {shuffle: true}"), ("sampler", "batch: {policy: ...}"),
+                                   ("batch_sampler", "batch: {policy: ...}"),
+                                   ("collate_fn", "tensors, pad and length"))}
+ELSEWHERE.update({name: _WORKERS.format("`threads` in its configuration") for name in (
+    "num_workers", "worker_init_fn", "multiprocessing_context", "persistent_workers", "in_order")})
+ELSEWHERE.update(prefetch_factor=_WORKERS.format("`ring: {slots: N}` of the feed"),
+                 generator="order: {seed: N} of the feed in the daemon's configuration, or seed= here")
+
+
+def check_options(options: Dict[str, Any], **more: str) -> None:
+    """Before they go to attach(): TypeError, with a sentence, for what it does not take. more: what else
+    to say of a name."""
+    for name in options:
+        if name not in (attach.__kwdefaults__ or {}):
+            known = ", ".join(attach.__kwdefaults__ or {})
+            said = {**ELSEWHERE, **more}.get(name, f"no option of a Loader, nor one of attach(): {known}")
+            raise TypeError(f"{name}: {said}")

@@ -18,13 +18,13 @@ import pathlib
 import platform
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NoReturn, Optional, Tuple, Union
 
 import numpy
 import torch
 
 from . import _seqfeed
-from ._attach import Feed, attach, position
+from ._attach import Feed, attach, check_options, position
 from ._batch import FIELDS, Batch, Ledger, Tensor
 from ._ranks import launched
 
@@ -64,6 +64,9 @@ class TorchBatch(Dict[str, torch.Tensor]):
             value = getattr(self._facts, name)
             self.__dict__[name] = value
             return value
+
+    def __missing__(self, name: object) -> NoReturn:
+        raise KeyError(f"no tensor {name!r}: this batch has {', '.join(map(str, self)) or 'none'}")
 
     def __getstate__(self) -> Dict[str, Any]:
         return {field: getattr(self, field) for field in FIELDS}
@@ -180,14 +183,16 @@ class Loader:
     of their own. zero_copy: read-only views on the CPU instead. evaluate: every `for` is the whole of
     epoch 0 from its beginning, wherever the one before was left; for validation.
 
-    Raises what attach() raises; ValueError where ranks have different plans; RuntimeError in a
-    worker of a DataLoader, since there is nothing that workers could do."""
+    Raises what attach() raises; TypeError for options of a DataLoader, with where the same is said here;
+    ValueError where ranks have different plans; RuntimeError in a worker of a DataLoader, since there is nothing that workers could do."""
 
     def __init__(self, feed: Union[str, Feed], *,
                  device: Optional[Union[str, torch.device]] = None, zero_copy: bool = False,
                  evaluate: bool = False, **options: Any):
         if zero_copy and device is not None and torch.device(device).type != "cpu":
             raise ValueError("zero_copy: views are in memory of the CPU, so no device")
+        check_options(options, pin_memory='device="cuda" copies from pinned memory',
+                      pin_memory_device='device="cuda" copies from pinned memory')
         if isinstance(feed, Feed) and options:
             raise ValueError(f"{next(iter(options))}: options belong to attach(), and it was called")
         if torch.utils.data.get_worker_info() is not None:
