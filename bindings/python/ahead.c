@@ -65,6 +65,7 @@ static void ahead_copy(Ahead *ahead) {
     size_t size;
 
     __atomic_store_n(&ahead->state, AHEAD_COPYING, __ATOMIC_RELEASE);
+    bell_ring(&ahead->done, 1); /* who waited for the look need not wait for the copy */
     if (lease_measure(&source, &size) < 0 || size > ahead->chunk->size ||
         lease_copy(&source, ahead->chunk, &copy) < 0)
         copy = NULL;

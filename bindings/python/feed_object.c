@@ -181,21 +181,26 @@ static int feed_copy(FeedObject *self, MakerObject *maker, Lease **lease) {
     return 0;
 }
 
-/* The trainer leaves: is it worth while to copy the next batch meanwhile? */
-static void feed_look_ahead(FeedObject *self, MakerObject *maker, bool epoch_ends) {
+/* The trainer leaves: is it worth while to copy the next batch meanwhile? 0, or -1 and an exception
+ * that has nothing to do with memory, as of a signal that came while memory was made. */
+static int feed_look_ahead(FeedObject *self, MakerObject *maker, bool epoch_ends) {
     PoolChunk *chunk;
 
     if (epoch_ends || self->away_ns < FEED_AHEAD_US * NS_PER_US + 2 * self->copy_ns ||
         (self->misses >= FEED_MISSES && ++self->passed % FEED_TRY_AGAIN != 0))
-        return;
+        return 0;
     self->misses++; /* unless it is ready when the trainer comes */
     chunk = pool_take(&maker->pool, maker->pool.largest);
     if (!chunk) {
+        if (!PyErr_ExceptionMatches(PyExc_MemoryError) &&
+            !PyErr_ExceptionMatches(PyExc_RuntimeError)) /* which torch raises without memory */
+            return -1;
         PyErr_Clear(); /* then it is copied when the trainer comes */
-        return;
+        return 0;
     }
     ahead_ask(self->ahead, chunk);
     pool_chunk_unref(chunk);
+    return 0;
 }
 
 static void feed_note_absence(FeedObject *self) {
@@ -213,7 +218,7 @@ typedef enum FeedKind { FEED_VIEWS, FEED_COPIES, FEED_WHOLE } FeedKind;
 
 /* What was taken, as the maker makes it; NULL and an exception: it is still to be taken. */
 static PyObject *feed_make(FeedObject *self, MakerObject *maker, FeedKind kind, Lease *lease) {
-    bool ahead = lease->chunk != NULL, epoch_ends;
+    bool ahead = lease->chunk != NULL, epoch_ends = lease->batch.flags & SEQFEED_BATCH_EPOCH_END;
     PyObject *made = NULL, *facts = NULL;
     Lease *facts_lease;
 
@@ -226,18 +231,16 @@ static PyObject *feed_make(FeedObject *self, MakerObject *maker, FeedKind kind, 
         made = kind == FEED_WHOLE ? maker_object_whole(maker, lease, facts)
                                   : maker_object_make(maker, lease, facts);
     Py_XDECREF(facts);
-    if (!made) {
-        ahead_put(self->ahead, lease);
-        return NULL;
-    }
-    if (ahead) {
+    if (made && ahead) {
         self->copied_ahead++;
         self->misses = 0;
     }
-    epoch_ends = lease->batch.flags & SEQFEED_BATCH_EPOCH_END;
-    lease_unref(lease);
-    if (kind != FEED_VIEWS)
-        feed_look_ahead(self, maker, epoch_ends);
+    if (made && kind != FEED_VIEWS && feed_look_ahead(self, maker, epoch_ends) < 0)
+        Py_CLEAR(made);
+    if (made)
+        lease_unref(lease);
+    else
+        ahead_put(self->ahead, lease);
     return made;
 }
 

@@ -304,6 +304,32 @@ def test_no_memory_loses_no_batch(start, corpus):
         feed._attachment.next_copies(None, -1.0)
 
 
+def test_ctrl_c_while_memory_is_made_is_heard(start, corpus):
+    """The memory for the copy ahead as well: the batch that was to be handed out comes again."""
+    daemon = start(corpus[1], batch={"size": 8})
+    wanted = everything(daemon)
+    feed = seqfeed.attach("train", socket=daemon.socket)
+    asked = []
+
+    def allocate(size):
+        asked.append(size)
+        if len(asked) % 2 == 0:
+            raise KeyboardInterrupt
+        return bytearray(size)
+
+    maker = _seqfeed.Maker(seqfeed.torch.TorchBatch, torch._C._from_dlpack, seqfeed.torch._boolean(), allocate)
+    kept, interrupts = [], 0
+    while len(kept) < 12:
+        before = len(asked)
+        try:
+            kept.append(feed._attachment.next_copies(maker, -1.0))
+            assert not any(number % 2 == 0 for number in range(before + 1, len(asked) + 1))
+        except KeyboardInterrupt:
+            interrupts += 1
+        time.sleep(STEP_S)
+    assert interrupts == len(asked) // 2 > 3 and all(map(same, kept, wanted))
+
+
 def test_a_batch_can_be_copied_and_pickled(start, corpus):
     daemon = start(corpus[1], batch={"size": 8})
     loader = seqfeed.torch.Loader("train", socket=daemon.socket)
