@@ -132,13 +132,16 @@ void stream_device_issue(Stream *stream, SlotJob *job, Pushed *pushed) {
     stream_push(stream, &job->batch, true, pushed);
 }
 
-/* The slot's bytes are lost, or will be: all of it is to be written again. */
+/* The slot's bytes are lost, or will be: all of it is to be written again. A worker may do that,
+ * and the stream end and be freed, before it is woken. */
 static void fill_again(Stream *stream, SlotJob *job) {
+    Pipeline *pipeline = stream->pipeline;
+
     slate_spoil(&job->slate, stream->lanes->slot_bytes);
     job->layout.kept = 0;
     job->refill = true;
-    pipeline_push(stream->pipeline, &job->batch, true);
-    pipeline_wake(stream->pipeline, 1);
+    pipeline_push(pipeline, &job->batch, true);
+    pipeline_wake(pipeline, 1);
 }
 
 static void flight_landed(Flight *flight, FlightEnd end) {
@@ -175,21 +178,23 @@ static uint64_t pack_batch(const SlotJob *job, const FillRow *rows) {
                      stream->lanes->input_bytes);
 }
 
+/* A flight may land, and its stream end and be freed, before accelerator_launch() returns. */
 bool stream_device_launch(SlotJob *job, const FillRow *rows) {
     Stream *stream = job->pieces->window->stream;
+    Accelerator *accelerator = stream->accelerator;
     uint64_t bytes;
 
-    if (job->refill || !accelerator_enter(stream->accelerator))
+    if (job->refill || !accelerator_enter(accelerator))
         return false;
     bytes = pack_batch(job, rows);
     if (bytes > 0) {
         slate_spoil(&job->slate, job->layout.bytes);
         job->flight.landed = flight_landed;
-        accelerator_launch(stream->accelerator, &job->flight);
+        accelerator_launch(accelerator, &job->flight);
     } else {
         atomic_fetch_add_explicit(&stream->oversize_batches, 1, memory_order_relaxed);
     }
-    accelerator_leave(stream->accelerator);
+    accelerator_leave(accelerator);
     return bytes > 0;
 }
 
