@@ -32,7 +32,7 @@ def meson_log(*results):
 def test_without_a_command_it_prints_help():
     ran = dev()
     assert ran.returncode == 0
-    for name in ("demo", "test", "build", "bench", "lint", "fuzz", "coverage", "clean"):
+    for name in ("demo", "test", "build", "bench", "gpu", "lint", "fuzz", "coverage", "clean"):
         assert re.search(rf"^  {name}\b", ran.stdout, re.MULTILINE)
 
 
