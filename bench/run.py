@@ -102,14 +102,15 @@ class Bench:
             self.add(f"{members} members", "daemon CPU over 1 member's", harness.spread(
                 [more["cpu"] / one["cpu"] for more, one in zip(found[members], found[1])]))
 
-    def fan_out_cached(self, batches=20000):
-        """The same where a batch costs least: blocks decoded once. Trainers look into batches, or only take
-        them, and then all CPU that is used is the loader's."""
+    def sharing(self, batches=20000):
+        """What members add, with the trainers' own part: where they only take batches, all CPU that is used is
+        the loader's. With the cache a batch costs least, since blocks are decoded once."""
         small = self.dataset("small")
-        for what, touch in (("cache auto", 1), ("cache auto, not looked at", 0)):
+        for cache, touch in (("auto", 1), ("auto", 0), (0, 0)):
+            what = f"cache {cache}" + ", not looked at" * (not touch)
             ratios = {members: ([], []) for members in (2, 4)}
             for _ in range(self.pairs):
-                used = {members: self.shared(small, batches, members, touch) for members in (1, 2, 4)}
+                used = {members: self.shared(small, batches, members, touch, cache) for members in (1, 2, 4)}
                 for members, (daemon, all_of_it) in ratios.items():
                     daemon.append(used[members][0] / used[1][0])
                     all_of_it.append(sum(used[members]) / sum(used[1]))
@@ -118,10 +119,10 @@ class Bench:
                 if not touch:
                     self.add(f"{members} members, {what}", "CPU of all over 1 member's", harness.spread(all_of_it))
 
-    def shared(self, dataset, batches, members, touch):
+    def shared(self, dataset, batches, members, touch, cache):
         """CPU seconds of the daemon, and of all its trainers."""
         options = ("--group", "bench", "--members", members) if members > 1 else ()
-        with harness.Daemon(self.build, dataset, cache="auto", threads="auto") as daemon:
+        with harness.Daemon(self.build, dataset, cache=cache, threads="auto") as daemon:
             epoch = daemon.plan(self.build)["batches_per_epoch"]
             daemon.consume(self.build, epoch, "--touch", 0)
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -289,7 +290,7 @@ def machine():
             "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()}
 
 
-PARTS = ["throughput", "text", "policies", "fan_out", "fan_out_cached", "ranks", "second_epoch", "waits", "start", "resume", "idle",
+PARTS = ["throughput", "text", "policies", "fan_out", "sharing", "ranks", "second_epoch", "waits", "start", "resume", "idle",
          "cold", "blocks"]
 
 

@@ -337,7 +337,7 @@ def main():
     comparison = Comparison(python, data, consumer, arguments.seconds, arguments.steps, facts,
                             prepare(python, data, arguments.tokens, facts), begun + 60 * arguments.minutes)
     for task in tasks:
-        comparison.rounds(task, arguments.rounds if task in ("W0", "W1") else 1)
+        comparison.rounds(task, arguments.rounds if task in ("W0", "W1", "W5", "share") else 1)
     found = {"machine": before, "minutes": (time.monotonic() - begun) / 60, "facts": facts,
              "corpus": comparison.expected, "runs": comparison.runs}
     if arguments.json:

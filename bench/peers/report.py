@@ -269,8 +269,10 @@ Numpy's are compared with numpy views, torch's with `seqfeed.torch`.
   and flags them; flagged ones are not counted here. LitData would leave some out and is told not to.
 - After a sleep of 5 ms caches are cold: the same `next` takes several times what it takes in W0.
 - Trainers that share cost the daemon more although each batch is written once: they read it into the caches
-  of every CPU, from where the next one must be fetched back. Who waits spins for a while before it sleeps,
-  which counts as *loader CPU*.
+  of every CPU, from where the next one must be fetched back, and each that has gone to sleep must be woken.
+  Their own part, taking each batch, cannot be shared at all. With a cache that holds all data a batch costs
+  so little that this weighs; where blocks are decoded anew, four trainers that only take batches use
+  1.14 of the CPU of one, the daemon's and their own together ([benchmarks.md](benchmarks.md)).
 - catid_dataloader has rows of int32 tokens, no mask and nowhere for labels. Here each label is written before
   its sequence's tokens, `context_size` and `min_data_length` are such that a row holds one sequence, and int64
   tokens, mask and labels are made of its rows in numpy. *Packed rows* is what it is made for: 64 rows of 2048,

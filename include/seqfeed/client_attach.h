@@ -292,8 +292,7 @@ static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach 
 
     memcpy(feed->feed_name, attach->request.feed, sizeof feed->feed_name);
     feed->shared = attach->request.members > 1;
-    feed->crowded = (uint64_t)attach->request.members * attach->request.local_ranks + 1 >
-                    seqfeed_private_cpus();
+    feed->crowded = (uint64_t)attach->request.members + 1 > seqfeed_private_cpus();
     r = seqfeed_private_hello(feed, attach, &speak_ns);
     if (r < 0)
         return r;

@@ -16,8 +16,7 @@
 
 enum {
     SEQFEED_PRIVATE_SPIN_US = 40,      /* about what waking an idle core costs; … */
-    SEQFEED_PRIVATE_SPIN_MAX_US = 200, /* … when waits are short, twice as long as they are; … */
-    SEQFEED_PRIVATE_SPIN_LEAST_US = 5, /* … where it takes the CPU from who is waited for */
+    SEQFEED_PRIVATE_SPIN_MAX_US = 200, /* … when waits are short, twice as long as they are */
     SEQFEED_PRIVATE_SLEEP_MS = 250,    /* then look whether the daemon still lives */
     SEQFEED_PRIVATE_SKIPPED = 3        /* take: the batch lies before our cursor */
 };
@@ -273,7 +272,7 @@ static inline void seqfeed_private_sleep(Seqfeed *feed, int64_t left_ns) {
 /* Nothing is there. Returns 0 when it is worth looking again, or -ETIMEDOUT. */
 static inline int seqfeed_private_wait(Seqfeed *feed, int64_t deadline_ns) {
     int64_t started_ns = seqfeed_private_now(), now_ns;
-    int64_t spin_us = feed->crowded ? SEQFEED_PRIVATE_SPIN_LEAST_US : SEQFEED_PRIVATE_SPIN_US;
+    int64_t spin_us = feed->crowded ? 0 : SEQFEED_PRIVATE_SPIN_US; /* at least it looks again */
     int64_t until_ns = started_ns + spin_us * INT64_C(1000);
     uint64_t released;
 

@@ -75,7 +75,8 @@ struct Seqfeed {
     int hung_up;
     int64_t wait_started_ns, wait_looked_ns, wait_said_ns;
     int shared;           /* other members read the same ring */
-    int crowded;          /* more trainers of the stream, and a worker, than CPUs */
+    int crowded;          /* the ring's members and a worker are more than CPUs: spinning takes
+                             the CPU from who is waited for */
     int64_t wait_mean_ns; /* how long next() has waited lately when it had to */
     char feed_name[SEQFEED_FEED_NAME];
     char plan[SEQFEED_PLAN_BYTES];

@@ -176,8 +176,8 @@ START_TEST(a_daemon_that_is_silent_is_a_time_out)
 }
 END_TEST
 
-/* Who waits spins as long as a wake costs only where that takes the CPU from nobody. */
-START_TEST(trainers_that_outnumber_the_cpus_are_a_crowd)
+/* Who waits spins only where that takes the CPU from nobody. */
+START_TEST(members_that_outnumber_the_cpus_are_a_crowd)
 {
     SeqfeedOptions options = {.socket = daemon_.address.sun_path, .feed = "train", .group = "g"};
     uint64_t cpus = seqfeed_private_cpus();
@@ -547,7 +547,7 @@ CHECK_MAIN("client_attach", without_a_daemon_the_sentence_names_every_place,
            options_that_make_no_sense_are_refused_before_anything_is_asked,
            the_request_says_what_the_options_say, a_refusal_is_passed_on_word_for_word,
            a_daemon_that_says_what_it_waits_for_is_waited_for,
-           a_daemon_that_is_silent_is_a_time_out, trainers_that_outnumber_the_cpus_are_a_crowd,
+           a_daemon_that_is_silent_is_a_time_out, members_that_outnumber_the_cpus_are_a_crowd,
            answers_to_hello_that_are_no_answers_are_refused,
            a_ring_that_contradicts_itself_is_refused, memory_without_its_seals_is_refused,
            a_batch_that_contradicts_itself_is_refused,
