@@ -23,13 +23,6 @@ static int refuse(const FeedSource *source, Error *error, const char *name, cons
     return feed_error(source, error, place, key, "%s", sentence);
 }
 
-static bool has_step(const TensorSet *set, const TensorSpec *spec, uint32_t op) {
-    for (uint32_t s = 0; s < spec->step_count; s++)
-        if (set->steps[spec->first_step + s].op == op)
-            return true;
-    return false;
-}
-
 /* Does the tensor tell which places belong together? */
 static bool tells_apart(const TensorSet *set, const TensorSpec *spec) {
     switch (spec->source) {
@@ -39,7 +32,7 @@ static bool tells_apart(const TensorSet *set, const TensorSpec *spec) {
         return true;
     case TENSOR_MASK_DENSE:
     case TENSOR_BLOCKS:
-        return has_step(set, spec, MASK_SEGMENTS);
+        return tensor_has_step(set, spec, MASK_SEGMENTS);
     default:
         return false;
     }

@@ -103,13 +103,6 @@ static bool is_countable(const TensorSet *set) {
     return true;
 }
 
-static bool has_step(const TensorSet *set, const TensorSpec *spec, uint32_t op) {
-    for (uint32_t s = 0; s < spec->step_count; s++)
-        if (set->steps[spec->first_step + s].op == op)
-            return true;
-    return false;
-}
-
 /* Do places of a packed row have to know whose they are? Columns and masks of rows do not. */
 static bool is_by_sequence(const TensorSet *set, const TensorSpec *spec) {
     switch (spec->source) {
@@ -121,7 +114,7 @@ static bool is_by_sequence(const TensorSet *set, const TensorSpec *spec) {
     case TENSOR_TYPES:
         return set->packed && spec->counts_on;
     case TENSOR_APPLY:
-        return set->packed && has_step(set, spec, MASK_INDEX_COLUMN);
+        return set->packed && tensor_has_step(set, spec, MASK_INDEX_COLUMN);
     default:
         return false;
     }
@@ -170,7 +163,8 @@ static CellTensor make_tensor(const TensorSet *set, const TensorSpec *spec) {
         .value_shift = (uint32_t)__builtin_ctz(tensor_dtype_bytes(spec->dtype)),
         .is_plain = is_plain(set, spec),
         .by_sequence = is_by_sequence(set, spec),
-        .has_segments = spec->source == TENSOR_MASK_DENSE && has_step(set, spec, MASK_SEGMENTS),
+        .has_segments = spec->source == TENSOR_MASK_DENSE &&
+                        tensor_has_step(set, spec, MASK_SEGMENTS),
         .element = spec->element,
         .element_bytes = element_bytes(spec->element),
         .width = has_column(spec) && spec->source != TENSOR_LABELS ? spec->width : 1,

@@ -124,6 +124,13 @@ uint64_t tensor_row_bytes(const TensorSpec *spec, uint32_t length) {
     return row_places(spec, length) * tensor_width(spec) * tensor_dtype_bytes(spec->dtype);
 }
 
+bool tensor_has_step(const TensorSet *set, const TensorSpec *spec, uint32_t op) {
+    for (uint32_t s = 0; s < spec->step_count; s++)
+        if (set->steps[spec->first_step + s].op == op)
+            return true;
+    return false;
+}
+
 uint32_t tensor_constant(const TensorSet *set) {
     uint32_t bits = 0;
 

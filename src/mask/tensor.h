@@ -125,6 +125,9 @@ typedef struct TensorLayout {
     uint32_t kept; /* bit t: the slot holds all of tensor t from an earlier batch of this shape */
 } TensorLayout;
 
+/* Does the tensor's mask look at `op`, a MASK_* of mask_rule.h? */
+bool tensor_has_step(const TensorSet *set, const TensorSpec *spec, uint32_t op);
+
 /* The tensors (bit t: tensor t) whose bytes follow from a batch's shape alone. For
  * TensorLayout.kept. */
 uint32_t tensor_constant(const TensorSet *set);
