@@ -259,10 +259,10 @@ static inline void seqfeed_private_sleep(Seqfeed *feed, int64_t left_ns) {
         left_ns = most_ns;
     memset(&limit, 0, sizeof limit);
     limit.tv_nsec = (long)left_ns;
+    seen = __atomic_load_n(&feed->header->bell, __ATOMIC_SEQ_CST); /* before the wish is told */
     __atomic_store_n(&feed->ack->want_wake, 1, __ATOMIC_SEQ_CST);
-    seen = __atomic_load_n(&feed->header->bell, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&feed->header->head, __ATOMIC_ACQUIRE) == feed->next &&
-        __atomic_load_n(&feed->header->state, __ATOMIC_ACQUIRE) == SEQFEED_RING_RUN)
+    if (__atomic_load_n(&feed->header->head, __ATOMIC_SEQ_CST) == feed->next &&
+        __atomic_load_n(&feed->header->state, __ATOMIC_SEQ_CST) == SEQFEED_RING_RUN)
         (void)seqfeed_private_syscall(SYS_futex, &feed->header->bell,
                                       (long)SEQFEED_PRIVATE_FUTEX_WAIT, (unsigned long)seen, &limit,
                                       NULL, 0L);

@@ -100,7 +100,7 @@ typedef struct SeqfeedRingHeader {
     /* Written by the daemon, each line by whoever holds the baton. */
     uint64_t head; /* offset 2048; store-release after the descriptor */
     uint64_t reserved_3[7];
-    uint32_t bell;      /* offset 2112: futex word, +1 on publish and on a change of state */
+    uint32_t bell;      /* offset 2112: futex word, +1 when sleepers are woken */
     uint32_t state;     /* SEQFEED_RING_*, store-release */
     int32_t error_code; /* negative errno, set before state */
     uint32_t reserved_4[13];

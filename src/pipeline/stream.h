@@ -84,8 +84,11 @@ typedef struct StreamRing {
     uint64_t round;
     SlotJob jobs[SEQFEED_SLOTS_MAX]; /* by slot */
     uint64_t member_first[RING_MEMBERS_MAX];
-    uint64_t wake_at; /* what the header says … */
-    uint32_t waker;   /* … and who is asked */
+    uint32_t unheard;     /* batches published since sleeping members were last woken */
+    int64_t published_ns; /* when the last ones were, and … */
+    int64_t pace_ns;      /* … how long one took then */
+    uint64_t wake_at;     /* what the header says … */
+    uint32_t waker;       /* … and who is asked */
     _Atomic uint64_t status_head, status_tail, status_epoch, status_index, status_epoch_length;
     _Atomic uint32_t status_slowest;
     _Atomic uint64_t status_released[RING_MEMBERS_MAX]; /* UINT64_MAX: not there */

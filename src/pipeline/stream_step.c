@@ -6,6 +6,7 @@
  *   accept       take what members have released
  *   windows      close those whose rows are copied, open the next ones, plan, read, decode
  *   claim        shape the next batches and hand their pieces to workers, emptiest ring first
+ *   wake         members that sleep, unless more batches for them are almost done
  *   sleep        if rings are full, say from when on a release should wake us
  */
 #include <assert.h>
@@ -14,11 +15,14 @@
 #include <string.h>
 
 #include "base/arithmetic.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream.h"
 #include "pipeline/stream_device.h"
 #include "pipeline/stream_parts.h"
+
+enum { TOGETHER_MOST = 4, TOGETHER_NS = 100000 };
 
 void stream_push(Stream *stream, Task *task, bool urgent, Pushed *pushed) {
     stream_begin(stream);
@@ -181,13 +185,41 @@ static bool job_is_complete(const SlotJob *job) {
 
 static void commit(Stream *stream, StreamRing *ring) {
     RingWriter *writer = ring->writer;
+    uint64_t head = writer->head;
+    int64_t now_ns;
 
     while (writer->head < writer->claimed) {
         SlotJob *job = &ring->jobs[writer->head % writer->slot_count];
         if (!job_is_complete(job))
-            return;
+            break;
         publish(stream, ring, job);
     }
+    if (writer->head == head)
+        return;
+    now_ns = clock_now_ns();
+    ring->unheard += (uint32_t)(writer->head - head);
+    ring->pace_ns = (now_ns - ring->published_ns) / (int64_t)(writer->head - head);
+    ring->published_ns = now_ns;
+}
+
+/* Is a worker filling the next batch, and has been quick about the last ones? Its end is a step. */
+static bool more_comes_soon(const StreamRing *ring) {
+    const RingWriter *writer = ring->writer;
+    const SlotJob *next = &ring->jobs[writer->head % writer->slot_count];
+
+    return writer->head < writer->claimed && next->pieces_issued == next->piece_count &&
+           !next->on_device && (ring->unheard + 1) * ring->pace_ns < TOGETHER_NS;
+}
+
+/* To wake a sleeper costs as much as to fill a small batch, for the one who wakes and for the one
+ * who is woken. Where trainers wait for every batch they are told of several at once. */
+static void wake_members(StreamRing *ring, bool may_wait) {
+    uint32_t most = MIN(ring->writer->slot_count / 2, (uint32_t)TOGETHER_MOST);
+
+    if (ring->unheard == 0 || (may_wait && ring->unheard < most && more_comes_soon(ring)))
+        return;
+    ring->unheard = 0;
+    ring_writer_wake(ring->writer);
 }
 
 static void accept_released(Stream *stream, uint32_t index) {
@@ -221,7 +253,9 @@ static void accept_released(Stream *stream, uint32_t index) {
 
 /* All slots hold published batches: only a release by the slowest member can make work. Half of
  * them released, or that member's waiting (it rings by itself), wakes us. Who was asked last is
- * likely to be the last again. While a slot is being filled its completion will wake us. */
+ * likely to be the last again; if it has overtaken another before it was asked, it may have nothing
+ * more to release, and that one is asked. While a slot is being filled its completion will wake us.
+ */
 static bool ask_for_wakes(Stream *stream) {
     bool again = false;
 
@@ -240,7 +274,7 @@ static bool ask_for_wakes(Stream *stream) {
         if (wake_at) {
             uint64_t tail = writer->tail;
             accept_released(stream, i);
-            again |= writer->tail != tail;
+            again |= writer->tail != tail || ring_writer_slowest(writer, waker) != waker;
         }
     }
     return again;
@@ -315,6 +349,8 @@ static uint32_t step_running(Stream *stream) {
         }
         stream_adopt_epoch(stream);
         stream_claim_all(stream, &pushed);
+        for (uint32_t i = 0; i < stream->ring_count; i++)
+            wake_members(&stream->rings[i], true);
         stream_close_windows(stream);
         stream_open_windows(stream, &pushed);
         again = stream_advance_windows(stream, &pushed);
@@ -333,6 +369,7 @@ static uint32_t step_draining(Stream *stream) {
     for (uint32_t i = 0; i < stream->ring_count; i++) {
         stream_issue_pieces(stream, &stream->rings[i], &pushed);
         commit(stream, &stream->rings[i]);
+        wake_members(&stream->rings[i], false);
         done &= stream->rings[i].writer->head == stream->rings[i].writer->claimed;
     }
     if (done && !stream->drained) {

@@ -16,17 +16,20 @@
  * 2. Nobody sleeps through a publish. Both sides store one word and then load the other's:
  *
  *        daemon                              trainer
- *        head = n + 1         (release)      want_wake = 1      (seq_cst)
- *        bell = bell + 1      (seq_cst)      seen = bell        (seq_cst)
- *        want_wake?           (seq_cst)      head?              (acquire)
- *        if so: 0, FUTEX_WAKE                nothing: FUTEX_WAIT(bell, seen)
+ *        head = n + 1         (seq_cst)      seen = bell        (seq_cst)
+ *        …                                   want_wake = 1      (seq_cst)
+ *        want_wake?           (seq_cst)      head?              (seq_cst)
+ *        if so: 0, bell + 1, FUTEX_WAKE      nothing: FUTEX_WAIT(bell, seen)
  *
- *    All four marked accesses stand in the one total order of seq_cst operations. If the trainer's
- *    load of `bell` precedes the daemon's store, its want_wake = 1 precedes the daemon's load, and
- *    the daemon wakes it; FUTEX_WAIT, which compares `bell` again under the kernel's lock, either
- *    sleeps before that wake or returns at once. If the load follows the store, it has acquired the
- *    new head as well. A publish that nobody waits for costs one locked store and a load per
- *    member; no system call.
+ *    All accesses stand in the one total order of seq_cst operations. If the trainer's store of
+ *    want_wake follows the daemon's load, it follows the store of `head` too, and the trainer finds
+ *    the batch. If it precedes the load, some look of the daemon's takes the wish back; `bell` is
+ *    raised after that, and `seen` was loaded before the wish was made, so FUTEX_WAIT, which
+ *    compares the two under the kernel's lock, either sleeps before that wake or returns at once.
+ *
+ *    That `seen` comes first is what lets the daemon look at any later time (the dots): the wake
+ *    for one batch may take back the wish for the next one, which has seen an older bell then. A
+ *    publish that nobody waits for costs one locked store and a load per member; no system call.
  *
  * 3. Nobody sleeps through a release. The same figure turned round: the writer stores `waker` and
  *    `wake_at` (seq_cst) and then loads every `released` (seq_cst); the trainer stores `released`
@@ -338,6 +341,7 @@ void ring_writer_unclaim(RingWriter *writer) {
 }
 
 static void bell_wake(RingWriter *writer) {
+    __atomic_store_n(&writer->header->bell, ++writer->bell, __ATOMIC_SEQ_CST);
     (void)syscall(SYS_futex, &writer->header->bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
@@ -371,8 +375,10 @@ void ring_writer_publish(RingWriter *writer, const SeqfeedDescriptor *descriptor
            (const uint8_t *)descriptor + sizeof descriptor->sequence, size - sizeof to->sequence);
     __atomic_store_n(&to->sequence, writer->head, __ATOMIC_RELEASE);
     writer->head++;
-    __atomic_store_n(&writer->header->head, writer->head, __ATOMIC_RELEASE);
-    __atomic_store_n(&writer->header->bell, ++writer->bell, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&writer->header->head, writer->head, __ATOMIC_SEQ_CST);
+}
+
+void ring_writer_wake(RingWriter *writer) {
     if (members_want_wake(writer))
         bell_wake(writer);
 }
@@ -406,8 +412,7 @@ void ring_writer_set_state(RingWriter *writer, uint32_t state, int error_code, c
 
     header->error_code = error_code;
     copy_text(header->error_text, sizeof header->error_text, text);
-    __atomic_store_n(&header->state, state, __ATOMIC_RELEASE);
-    __atomic_store_n(&header->bell, ++writer->bell, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&header->state, state, __ATOMIC_SEQ_CST);
     (void)members_want_wake(writer);
     bell_wake(writer);
 }

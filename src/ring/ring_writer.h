@@ -83,9 +83,11 @@ void *ring_writer_slot(const RingWriter *writer, uint32_t slot);
 /* Give back the newest claim, which was not filled (used when a stream ends). */
 void ring_writer_unclaim(RingWriter *writer);
 
-/* Publish batch `head`: all of its slot has been written. `descriptor->sequence` is set here. Wakes
- * trainers that want it. */
+/* Publish batch `head`: all of its slot has been written. `descriptor->sequence` is set here. Who
+ * looks finds it; who sleeps has to be woken, now or a little later. */
 void ring_writer_publish(RingWriter *writer, const SeqfeedDescriptor *descriptor);
+/* Wake the members that sleep, for all that has been published. */
+void ring_writer_wake(RingWriter *writer);
 
 /* The member whose release the tail waits for, by what was last accepted: of several the one that
  * `preferred` names, else the first. RING_MEMBERS_MAX without members. */

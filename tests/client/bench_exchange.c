@@ -30,6 +30,7 @@ static bool publish(void) {
         return false;
     *slot = clock_now_ns();
     ring_writer_publish(daemon_.writer, &descriptor);
+    ring_writer_wake(daemon_.writer);
     return true;
 }
 

@@ -224,6 +224,11 @@ static void describe(const FakeDaemon *daemon, uint64_t sequence, SeqfeedDescrip
                                            .size_bytes = words * 8};
 }
 
+static void wake_members(FakeDaemon *daemon) {
+    daemon->unheard = 0;
+    ring_writer_wake(daemon->writer);
+}
+
 /* With the lock. */
 static bool publish_if_free(FakeDaemon *daemon) {
     SeqfeedDescriptor descriptor;
@@ -238,6 +243,8 @@ static bool publish_if_free(FakeDaemon *daemon) {
         slot[i] = fake_pattern(sequence, i);
     describe(daemon, sequence, &descriptor);
     ring_writer_publish(daemon->writer, &descriptor);
+    if (++daemon->unheard >= daemon->wake_every)
+        wake_members(daemon);
     return true;
 }
 
@@ -259,6 +266,7 @@ bool fake_daemon_publish_wait(FakeDaemon *daemon) {
     pthread_mutex_lock(&daemon->lock);
     published = publish_if_free(daemon);
     while (!published) {
+        wake_members(daemon);
         ring_writer_set_wake(daemon->writer,
                              daemon->writer->tail + (daemon->writer->slot_count + 1) / 2,
                              RING_MEMBERS_MAX);

@@ -38,7 +38,8 @@ typedef struct FakeDaemon {
     RingWriter *writer;
     FakeConnection connections[FAKE_CONNECTIONS_MAX];
     uint64_t nudges;
-    uint32_t rounds_per_epoch; /* batches of the rank in an epoch */
+    uint32_t wake_every, unheard; /* sleepers are woken for so many batches at once; 0: for each */
+    uint32_t rounds_per_epoch;    /* batches of the rank in an epoch */
     /* Set before the attach that they concern. */
     void (*tamper)(struct FakeDaemon *daemon, FakeWelcome *welcome);
     const void *hello_answer; /* instead of HELLO_REPLY */

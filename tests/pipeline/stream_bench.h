@@ -38,7 +38,7 @@ typedef struct Bench {
 
 typedef struct BenchOptions {
     uint64_t sequences;
-    uint32_t block_target, window, strands, size, world, ring_count, members;
+    uint32_t block_target, window, strands, size, world, ring_count, members, slots;
     const uint32_t *ranks;
     const char *extra; /* more lines of the feed, indented by 4 */
     uint64_t epoch, index, cache;
@@ -68,8 +68,8 @@ static inline void bench_make(Bench *bench, const BenchOptions *options) {
     ck_assert_ptr_nonnull(file);
     fprintf(file,
             "memory: 256MiB\nfeeds:\n  train:\n    dataset: data\n    order: {seed: 7, window: %u, "
-            "strands: %u}\n    ring: {slots: 3}\n%s",
-            options->window, options->strands, options->extra);
+            "strands: %u}\n    ring: {slots: %u}\n%s",
+            options->window, options->strands, options->slots ? options->slots : 3, options->extra);
     fclose(file);
     ck_assert_msg(settings_load(path, NULL, 0, &bench->settings, &error) == 0, "%s", error.text);
     ck_assert_msg(feed_open(bench->settings, &bench->settings->feeds[0], &bench->feed, &error) == 0,
