@@ -134,7 +134,8 @@ Ahead *ahead_new(Attachment *attachment) {
                              .step = ahead_step,
                              .sleep = ahead_sleep,
                              .wake = ahead_wake,
-                             .argument = ahead};
+                             .argument = ahead,
+                             .yields = true};
     return ahead;
 }
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -68,6 +69,8 @@ static void *worker_main(void *argument) {
     Worker *worker = argument;
 
     (void)pthread_setname_np(pthread_self(), worker->name);
+    if (worker->yields) /* where it is refused all is as without */
+        (void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     while (!atomic_load(&worker->stop)) {
         uint32_t seen = worker->bell ? bell_read(worker->bell) : 0;
 

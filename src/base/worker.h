@@ -38,7 +38,8 @@ typedef struct Worker {
     void (*sleep)(void *argument);
     void (*wake)(void *argument);
     void *argument;
-    int64_t spin_ns; /* at most, before it sleeps; private: */
+    int64_t spin_ns; /* at most, before it sleeps */
+    bool yields;     /* when it is woken it does not take the CPU from who runs; private: */
     int32_t spin_worth;
     uint32_t idles;
     bool started;
