@@ -233,7 +233,8 @@ class Comparison:
 
     def loaders(self, task):
         return [name for name, known in self.facts["loaders"].items()
-                if (task in known["tasks"] or task == "check") and not self.facts["missing"][name]]
+                if (task in known["tasks"] or task == "check" and name != report.AT_HAND)
+                and not self.facts["missing"][name]]
 
     def rounds(self, task, count):
         """In turn, since machines wander; several times what the goals are about."""

@@ -134,6 +134,45 @@ static PyObject *tensor_copy_to(PyObject *object, PyObject *arguments) {
     Py_RETURN_NONE;
 }
 
+/* ---- as a numpy array ---- */
+
+/* An array of the bits of bfloat16 as one of that type; takes over `bits`. */
+static PyObject *tensor_as_bfloat16(const TensorObject *self, PyObject *bits) {
+    PyObject *types = PyImport_ImportModule("ml_dtypes"), *type, *array;
+
+    if (!types && PyErr_ExceptionMatches(PyExc_ImportError)) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_TypeError,
+                     "%U is bfloat16, which numpy lacks: install ml_dtypes, or take the bits with "
+                     "numpy.asarray()",
+                     self->name);
+    }
+    type = types ? PyObject_GetAttrString(types, "bfloat16") : NULL;
+    array = type ? PyObject_CallMethod(bits, "view", "O", type) : NULL;
+    Py_XDECREF(type);
+    Py_XDECREF(types);
+    Py_DECREF(bits);
+    return array;
+}
+
+/* After a training step caches are cold, and each line of Python counts: it is all one call. */
+static PyObject *tensor_numpy(PyObject *object, PyObject *unused) {
+    static PyObject *asarray; /* for ever */
+    const TensorObject *self = (const TensorObject *)object;
+    PyObject *view = PyMemoryView_FromObject(object), *numpy, *array;
+
+    if (view && !asarray) {
+        numpy = PyImport_ImportModule("numpy");
+        asarray = numpy ? PyObject_GetAttrString(numpy, "asarray") : NULL;
+        Py_XDECREF(numpy);
+    }
+    array = view && asarray ? PyObject_CallFunctionObjArgs(asarray, view, NULL) : NULL;
+    Py_XDECREF(view);
+    if (array && self->view.dtype == SEQFEED_BFLOAT16)
+        return tensor_as_bfloat16(self, array);
+    return array;
+}
+
 static const TensorObject *tensor_of(PyObject *object) {
     return (const TensorObject *)object;
 }
@@ -186,6 +225,9 @@ static PyObject *tensor_strides(PyObject *object, void *unused) {
 
 static PyMethodDef tensor_methods[] = {
     {"copy_to", tensor_copy_to, METH_VARARGS, NULL},
+    {"numpy", tensor_numpy, METH_NOARGS,
+     "The tensor as a read-only numpy array of its shape and dtype that shares the memory. "
+     "TypeError: it is bfloat16 and there is no ml_dtypes."},
     {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS, NULL},
     {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};

@@ -2,6 +2,8 @@
 """Batches, their views, and who may keep them how long."""
 import collections.abc
 import gc
+import sys
+import types
 
 import harness
 import numpy
@@ -49,6 +51,25 @@ def test_every_dtype_arrives(start, corpus):
         if NUMPY_2 or dtype != "bool":  # older ones know no bool there
             assert numpy.array_equal(numpy.from_dlpack(tensor), array)
     assert batch["mask"].polarity == "keep"
+
+
+def test_bfloat16_needs_a_type_that_numpy_lacks(start, corpus, monkeypatch):
+    daemon = start(corpus[1], batch={"size": 8},
+                   tensors=TENSORS | {"brain": {"mask": "lengths", "dtype": "bfloat16"}})
+    batch = next(seqfeed.attach("train", socket=daemon.socket))
+    bits = numpy.where(batch["mask"].numpy(), 0x3f80, 0)  # 1.0
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(TypeError, match=r"^brain is bfloat16, which numpy lacks: install ml_dtypes"):
+        batch["brain"].numpy()
+    assert numpy.array_equal(numpy.asarray(batch["brain"]), bits)
+    fake = types.SimpleNamespace(bfloat16=numpy.dtype([("bits", numpy.uint16)]))
+    monkeypatch.setitem(sys.modules, "ml_dtypes", fake)
+    array = batch["brain"].numpy()
+    assert array.dtype == fake.bfloat16 and numpy.array_equal(array["bits"], bits)
+    del array
+    batch.release()
+    with pytest.raises(ValueError, match="given back"):
+        batch["brain"].numpy()
 
 
 @pytest.fixture

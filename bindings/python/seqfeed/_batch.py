@@ -75,20 +75,6 @@ class Tensor(_seqfeed.Tensor):
     to write."""
     __slots__ = ()
 
-    def numpy(self) -> Array:
-        """The tensor as a read-only numpy array of its shape and dtype that shares the memory. TypeError:
-        it is bfloat16 and there is no ml_dtypes."""
-        import numpy
-        array = numpy.asarray(memoryview(self))
-        if self.dtype != "bfloat16":
-            return array
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise TypeError(f"{self.name} is bfloat16, which numpy lacks: install ml_dtypes, or "
-                            "take the bits with numpy.asarray()") from None
-        return array.view(ml_dtypes.bfloat16)
-
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
         # Asked when the buffer is refused: a batch that was given back must not look like an object.
         array = self.numpy()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 from typing import Any, Callable, Iterator, List, Optional, Tuple, final
 
+from numpy.typing import NDArray
+
 version: str
 
 def attach(*, feed: str, socket: Optional[str], group: Optional[str], cursor: Optional[str], rank: int,
@@ -51,6 +53,7 @@ class Tensor:
     side: str
     fill: int
     ignore: int
+    def numpy(self) -> NDArray[Any]: ...
     def copy_to(self, target: Any, offset: int, /) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __dlpack__(self, *, stream: Any = None, max_version: Optional[Tuple[int, int]] = None,
