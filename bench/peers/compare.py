@@ -238,7 +238,7 @@ class Comparison:
 
     def rounds(self, task, count):
         """In turn, since machines wander; several times what the goals are about."""
-        goals = report.IN_GOALS if task in ("W0", "W1") else "seqfeed"
+        goals = report.IN_GOALS if task in ("W0", "W1") else ("seqfeed", report.AT_HAND)
         for number in range(count):
             for name in self.loaders(task):
                 if number == 0 or name.startswith(goals):

@@ -153,30 +153,30 @@ static PyObject *batch_exit(PyObject *object, PyObject *arguments) {
     return batch_release(object, NULL);
 }
 
-static const SeqfeedBatch *batch_of(PyObject *object) {
+const SeqfeedBatch *batch_object_batch(PyObject *object) {
     return &((BatchObject *)object)->lease->batch;
 }
 
 static PyObject *batch_epoch(PyObject *object, void *unused) {
-    return PyLong_FromUnsignedLongLong(batch_of(object)->epoch);
+    return PyLong_FromUnsignedLongLong(batch_object_batch(object)->epoch);
 }
 static PyObject *batch_index(PyObject *object, void *unused) {
-    return PyLong_FromUnsignedLongLong(batch_of(object)->index);
+    return PyLong_FromUnsignedLongLong(batch_object_batch(object)->index);
 }
 static PyObject *batch_rows(PyObject *object, void *unused) {
-    return PyLong_FromUnsignedLong(batch_of(object)->rows);
+    return PyLong_FromUnsignedLong(batch_object_batch(object)->rows);
 }
 static PyObject *batch_tokens(PyObject *object, void *unused) {
-    return PyLong_FromUnsignedLongLong(batch_of(object)->tokens);
+    return PyLong_FromUnsignedLongLong(batch_object_batch(object)->tokens);
 }
 static PyObject *batch_padded(PyObject *object, void *unused) {
-    return PyLong_FromUnsignedLongLong(batch_of(object)->slots);
+    return PyLong_FromUnsignedLongLong(batch_object_batch(object)->slots);
 }
 static PyObject *batch_repeated(PyObject *object, void *unused) {
-    return PyBool_FromLong(batch_of(object)->flags & SEQFEED_BATCH_REPEATED);
+    return PyBool_FromLong(batch_object_batch(object)->flags & SEQFEED_BATCH_REPEATED);
 }
 static PyObject *batch_cursor(PyObject *object, void *unused) {
-    return PyUnicode_FromString(seqfeed_cursor(batch_of(object)));
+    return PyUnicode_FromString(seqfeed_cursor(batch_object_batch(object)));
 }
 /* The numbers of a Ledger, in its order: they lie in the slot. */
 static PyObject *batch_ledger(PyObject *object, void *unused) {

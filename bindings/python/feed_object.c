@@ -2,6 +2,7 @@
 /* feed_object.c: an attachment. It gives the interpreter's lock away while it waits, and looks for
  * signals often enough that Ctrl-C feels prompt. */
 #include <errno.h>
+#include <string.h>
 
 #include "ahead.h"
 #include "module.h"
@@ -19,12 +20,20 @@ enum {
 #define NS_PER_US INT64_C(1000)
 #define NS_PER_MS INT64_C(1000000)
 
+/* How far the trainer is: what was handed out, not what was only copied ahead. */
+typedef struct FeedPlace {
+    unsigned long long seen; /* batches of this epoch */
+    uint64_t epoch;          /* of the last one, and where it resumes; "" before the first */
+    char cursor[SEQFEED_CURSOR_BYTES];
+} FeedPlace;
+
 typedef struct FeedObject {
     PyObject ob_base;
     Attachment *attachment; /* NULL once closed */
     PyObject *batch_class, *tensor_class, *maker_class;
     bool busy;    /* some thread is inside a call that is one thread's at a time */
     Ahead *ahead; /* NULL until tensors are asked for */
+    FeedPlace place;
     /* In nanoseconds: when a copy was handed out last; how long the trainer is then away, and how
      * long a copy takes, on average. */
     int64_t left_ns, away_ns, copy_ns;
@@ -134,9 +143,25 @@ static int feed_take(FeedObject *self, PyObject *seconds, Lease **ret_lease) {
     return 0;
 }
 
+static void feed_note(FeedObject *self, const SeqfeedBatch *batch) {
+    const char *cursor = seqfeed_cursor(batch);
+
+    self->place.seen++;
+    self->place.epoch = batch->epoch;
+    memcpy(self->place.cursor, cursor, strlen(cursor) + 1);
+}
+
+/* An outcome that is no batch. */
+static PyObject *feed_outcome(FeedObject *self, int outcome) {
+    if (outcome == SEQFEED_END_OF_EPOCH)
+        self->place.seen = 0;
+    return PyLong_FromLong(outcome);
+}
+
 /* next(timeout) -> a batch, or 1 at the end of the epoch, or 2 when the daemon drains. */
 static PyObject *feed_next(PyObject *object, PyObject *timeout) {
     FeedObject *self = (FeedObject *)object;
+    PyObject *batch;
     Lease *lease;
     int r;
 
@@ -145,8 +170,11 @@ static PyObject *feed_next(PyObject *object, PyObject *timeout) {
     r = feed_take(self, timeout, &lease);
     self->busy = false;
     if (r != 0)
-        return r < 0 ? NULL : PyLong_FromLong(r);
-    return batch_object_new(self->batch_class, self->tensor_class, lease);
+        return r < 0 ? NULL : feed_outcome(self, r);
+    batch = batch_object_new(self->batch_class, self->tensor_class, lease);
+    if (batch)
+        feed_note(self, batch_object_batch(batch));
+    return batch;
 }
 
 /* ---- tensors of another library ---- */
@@ -237,6 +265,8 @@ static PyObject *feed_make(FeedObject *self, MakerObject *maker, FeedKind kind, 
     }
     if (made && kind != FEED_VIEWS && feed_look_ahead(self, maker, epoch_ends) < 0)
         Py_CLEAR(made);
+    if (made && !maker->moves)
+        feed_note(self, &lease->batch);
     if (made)
         lease_unref(lease);
     else
@@ -268,7 +298,7 @@ static PyObject *feed_tensors(PyObject *object, PyObject *const *arguments, Py_s
     self->busy = false;
     self->left_ns = seqfeed_private_now();
     if (r > 0)
-        return PyLong_FromLong(r);
+        return feed_outcome(self, r);
     return made || PyErr_Occurred() ? made : PyErr_NoMemory();
 }
 
@@ -287,6 +317,18 @@ static PyObject *feed_next_copies(PyObject *object, PyObject *const *arguments, 
 /* A copy as one piece: maker_object_whole() says how. */
 static PyObject *feed_next_whole(PyObject *object, PyObject *const *arguments, Py_ssize_t count) {
     return feed_tensors(object, arguments, count, FEED_WHOLE);
+}
+
+/* note(batch): whoever has moved it to a device hands it out now. */
+static PyObject *feed_note_batch(PyObject *object, PyObject *batch) {
+    FeedObject *self = (FeedObject *)object;
+
+    if (!PyObject_TypeCheck(batch, (PyTypeObject *)self->batch_class)) {
+        PyErr_SetString(PyExc_TypeError, "a batch is wanted");
+        return NULL;
+    }
+    feed_note(self, batch_object_batch(batch));
+    Py_RETURN_NONE;
 }
 
 static PyObject *feed_length(PyObject *object, PyObject *unused) {
@@ -341,6 +383,18 @@ static PyObject *feed_copied_ahead(PyObject *object, void *unused) {
     return PyLong_FromUnsignedLongLong(((FeedObject *)object)->copied_ahead);
 }
 
+static PyObject *feed_seen(PyObject *object, void *unused) {
+    return PyLong_FromUnsignedLongLong(((FeedObject *)object)->place.seen);
+}
+
+static PyObject *feed_epoch(PyObject *object, void *unused) {
+    return PyLong_FromUnsignedLongLong(((FeedObject *)object)->place.epoch);
+}
+
+static PyObject *feed_cursor(PyObject *object, void *unused) {
+    return PyUnicode_FromString(((FeedObject *)object)->place.cursor);
+}
+
 /* Is the next batch here already? */
 static PyObject *feed_ready(PyObject *object, void *unused) {
     FeedObject *self = (FeedObject *)object;
@@ -355,6 +409,7 @@ static PyMethodDef feed_methods[] = {
     {"next_views", FEED_FAST(feed_next_views), METH_FASTCALL, NULL},
     {"next_copies", FEED_FAST(feed_next_copies), METH_FASTCALL, NULL},
     {"next_whole", FEED_FAST(feed_next_whole), METH_FASTCALL, NULL},
+    {"note", feed_note_batch, METH_O, NULL},
     {"length", feed_length, METH_NOARGS, NULL},
     {"close", feed_close, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
@@ -362,6 +417,9 @@ static PyMethodDef feed_methods[] = {
 static PyGetSetDef feed_fields[] = {{"start_cursor", feed_start_cursor, NULL, NULL, NULL},
                                     {"plan", feed_plan, NULL, NULL, NULL},
                                     {"slots", feed_slots, NULL, NULL, NULL},
+                                    {"seen", feed_seen, NULL, NULL, NULL},
+                                    {"epoch", feed_epoch, NULL, NULL, NULL},
+                                    {"cursor", feed_cursor, NULL, NULL, NULL},
                                     {"ready", feed_ready, NULL, NULL, NULL},
                                     {"copied_ahead", feed_copied_ahead, NULL, NULL, NULL},
                                     {NULL, NULL, NULL, NULL, NULL}};

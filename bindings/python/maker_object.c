@@ -25,18 +25,22 @@ static void maker_dealloc(PyObject *object) {
     module_free(object);
 }
 
-/* Maker(batch_class, from_dlpack, boolean, allocate): boolean is the library's dtype where its
- * DLPack knows none, else None; allocate(size) gives memory for copies, None: malloc. */
+/* Maker(batch_class, from_dlpack, boolean, allocate, moves): boolean is the library's dtype where
+ * its DLPack knows none, else None; allocate(size) gives memory for copies, None: malloc; moves:
+ * see module.h. */
 static PyObject *maker_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     allocfunc allocate = (allocfunc)(uintptr_t)PyType_GetSlot(type, Py_tp_alloc);
     PyObject *batch_class, *from_dlpack, *boolean, *memory;
     MakerObject *self;
+    int moves;
 
-    if (!PyArg_ParseTuple(arguments, "OOOO", &batch_class, &from_dlpack, &boolean, &memory))
+    if (!PyArg_ParseTuple(arguments, "OOOOp", &batch_class, &from_dlpack, &boolean, &memory,
+                          &moves))
         return NULL;
     self = (MakerObject *)allocate(type, 0);
     if (!self)
         return NULL;
+    self->moves = moves;
     self->batch_class = Py_NewRef(batch_class);
     self->from_dlpack = Py_NewRef(from_dlpack);
     self->boolean = boolean == Py_None ? NULL : Py_NewRef(boolean);

@@ -24,6 +24,7 @@ int module_add_type(PyObject *module, PyType_Spec *spec);
 /* A batch of Python class `batch_class`, which takes over `lease`; its tensors become objects of
  * `tensor_class`. */
 PyObject *batch_object_new(PyObject *batch_class, PyObject *tensor_class, Lease *lease);
+const SeqfeedBatch *batch_object_batch(PyObject *object);
 
 /* One tensor of a lease that is not released. */
 PyObject *tensor_object_new(PyObject *tensor_class, Lease *lease, const SeqfeedTensor *tensor);
@@ -51,6 +52,7 @@ typedef struct MakerObject {
     PyObject *batch_class, *from_dlpack;
     PyObject *boolean, *allocate; /* NULL: none */
     PyObject *facts_word, *view_word;
+    int moves; /* somebody moves what is made to a device, and says when it is handed out */
     MakerName names[SEQFEED_TENSORS_MAX];
     Pool pool;
 } MakerObject;

@@ -288,7 +288,7 @@ def test_no_memory_loses_no_batch(start, corpus):
         room[0] -= 1
         return bytearray(size)
 
-    maker = _seqfeed.Maker(seqfeed.torch.TorchBatch, torch._C._from_dlpack, seqfeed.torch._boolean(), allocate)
+    maker = _seqfeed.Maker(seqfeed.torch.TorchBatch, torch._C._from_dlpack, seqfeed.torch._boolean(), allocate, False)
     kept = []
     for number in range(10):
         room[0] = number % 2
@@ -300,7 +300,7 @@ def test_no_memory_loses_no_batch(start, corpus):
         time.sleep(STEP_S)
     assert all(map(same, kept, wanted)) and len(kept) == 10
     with pytest.raises(ValueError, match="smaller than was asked for"):
-        kept[0] = feed._attachment.next_copies(_seqfeed.Maker(dict, torch._C._from_dlpack, None, lambda size: bytearray(1)), 0.0)
+        kept[0] = feed._attachment.next_copies(_seqfeed.Maker(dict, torch._C._from_dlpack, None, lambda size: bytearray(1), False), 0.0)
     with pytest.raises(TypeError):
         feed._attachment.next_copies(None, -1.0)
 
@@ -318,7 +318,7 @@ def test_ctrl_c_while_memory_is_made_is_heard(start, corpus):
             raise KeyboardInterrupt
         return bytearray(size)
 
-    maker = _seqfeed.Maker(seqfeed.torch.TorchBatch, torch._C._from_dlpack, seqfeed.torch._boolean(), allocate)
+    maker = _seqfeed.Maker(seqfeed.torch.TorchBatch, torch._C._from_dlpack, seqfeed.torch._boolean(), allocate, False)
     kept, interrupts = [], 0
     while len(kept) < 12:
         before = len(asked)
@@ -329,6 +329,21 @@ def test_ctrl_c_while_memory_is_made_is_heard(start, corpus):
             interrupts += 1
         time.sleep(STEP_S)
     assert interrupts == len(asked) // 2 > 3 and all(map(same, kept, wanted))
+
+
+def test_what_could_not_be_moved_was_not_handed_out(start, corpus, monkeypatch):
+    loader = seqfeed.torch.Loader("train", socket=start(corpus[1], batch={"size": 8}).socket, device="meta")
+    iterator = iter(loader)
+    assert next(iterator)["tokens"].is_meta
+    state = loader.state_dict()
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="none left"):
+        patched.setattr(torch.Tensor, "to", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("none left")))
+        next(iterator)
+    assert loader.state_dict() == state and loader.feed._attachment.seen == 1
+    loader.load_state_dict(state)
+    assert [next(iterator).index for _ in range(2)] == [1, 2] and loader.state_dict() != state
+    with pytest.raises(TypeError):
+        loader.feed._attachment.note(None)
 
 
 def test_a_batch_can_be_copied_and_pickled(start, corpus):

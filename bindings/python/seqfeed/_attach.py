@@ -78,11 +78,11 @@ class Feed:
         self._timeout = timeout
         self._pid = os.getpid()
         self._attachment = self._open(timeout)
-        self._consumed: str = options["cursor"] or self._attachment.start_cursor
-        self._seen = 0    # batches of this epoch that were handed out
-        self._before = 0  # of these, by attachments before this one
-        self._epoch = 0   # that of the batch that was handed out last
-        self._first = position(self._consumed)[1]  # index at which this epoch began here
+        # What was handed out by this attachment, the attachment knows; and before it:
+        self._from: str = options["cursor"] or self._attachment.start_cursor
+        self._from_epoch = 0  # of the last batch
+        self._before = 0      # batches of this epoch
+        self._first = position(self._from)[1]  # index at which this epoch began here
 
     def _open(self, timeout: float) -> _seqfeed.Attachment:
         try:
@@ -97,12 +97,12 @@ class Feed:
 
     def __iter__(self) -> Iterator[Batch]:
         # A loop that counted may have left after the last batch, without having met the end.
-        if self._seen and position(self._consumed)[0] > self._epoch:
+        if self._seen and position(self.cursor)[0] > self._epoch:
             self.next()
         return self
 
     def __next__(self) -> Batch:
-        batch = self.next()
+        batch = self._next(-1.0)
         if batch is None:
             raise StopIteration
         return batch
@@ -112,45 +112,56 @@ class Feed:
         and raises TimeoutError. BufferError, at once: this process holds all batches there are, or the
         oldest. Drained: none will follow. ConnectionRefusedError: the daemon is gone and none came back.
         OSError: the stream failed, as over damaged data; the sentence names file and block."""
-        wait = -1.0 if timeout is None else max(0.0, timeout)
-        got = self._take("next", wait)
+        return self._next(-1.0 if timeout is None else max(0.0, timeout))
+
+    # After a training step caches are cold, and each line of Python counts.
+    def _next(self, seconds: float) -> Optional[Batch]:
+        try:
+            got = self._attachment.next(seconds)
+        except ConnectionResetError:
+            got = self._take_again("next", seconds)
         if got.__class__ is int:
             self._ended(got)
             return None
         batch: Batch = got
-        self._note(batch)
         return batch
 
-    def _take(self, way: str, *arguments: Any) -> Any:
-        """What this method of the attachment gives, or that of the one after it: a batch, or a number,
-        which is for _ended()."""
+    def _take_again(self, way: str, *arguments: Any) -> Any:
+        """The attachment has been lost: what this method of the one after it gives, a batch, or a
+        number, which is for _ended()."""
         while True:
+            self._again()
             try:
                 return getattr(self._attachment, way)(*arguments)
             except ConnectionResetError:
-                self._again()
+                pass
 
-    def _note(self, batch: Batch) -> None:
-        """It is handed out now. Of what was only copied ahead nobody here knows."""
-        self._consumed = batch.cursor
-        self._epoch = batch.epoch
-        self._seen += 1
+    @property
+    def _seen(self) -> int:
+        """Batches of this epoch that were handed out."""
+        return self._before + self._attachment.seen
+
+    @property
+    def _epoch(self) -> int:
+        """That of the batch that was handed out last."""
+        return self._attachment.epoch if self._attachment.seen else self._from_epoch
 
     def _ended(self, outcome: int) -> None:
         if outcome == DRAINED:
             raise Drained("the daemon is draining: no batch will follow; state_dict() resumes at "
                           "another daemon")
-        self._seen = self._before = self._first = 0
+        self._before = self._first = 0  # as the attachment has done for itself
 
     def _again(self) -> None:
         """The daemon is gone: attach at the last cursor as soon as there is one again."""
         print("seqfeed: the daemon is gone, waiting for another", file=sys.stderr)
         deadline = time.monotonic() + self._timeout
         pause = RETRY_FIRST
+        cursor, epoch, seen = self.cursor, self._epoch, self._seen
         while True:
             try:
-                self._move(self._consumed, max(0.1, deadline - time.monotonic()))
-                self._before = self._seen
+                self._move(cursor, max(0.1, deadline - time.monotonic()))
+                self._from, self._from_epoch, self._before = cursor, epoch, seen
                 return
             except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError):
                 if time.monotonic() + pause > deadline:
@@ -177,11 +188,11 @@ class Feed:
     @property
     def cursor(self) -> str:
         """Where a checkpoint made now resumes: after the batch that was handed out last."""
-        return self._consumed
+        return self._attachment.cursor or self._from
 
     def state_dict(self) -> Dict[str, Any]:
         """What the loop has consumed, as a small dictionary; rank 0's serves all ranks."""
-        return {"feed": self._options["feed"], "cursor": self._consumed}
+        return {"feed": self._options["feed"], "cursor": self.cursor}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Go on after the batch that was the last one when `state` was taken. Raises what attach()
@@ -192,13 +203,13 @@ class Feed:
         """Go on at a cursor: of a batch, or "sf1;epoch=E" for the start of an epoch. Every process of
         the group does the same. Raises what attach() raises, and the feed is closed then."""
         self._move(cursor, self._timeout)
-        self._consumed = cursor
-        self._seen = self._before = 0
+        self._from = cursor
+        self._before = 0
         self._first = position(cursor)[1]
 
     def set_epoch(self, epoch: int) -> None:
         """Begin this epoch, unless the feed stands in it already."""
-        if position(self._consumed)[0] != epoch:
+        if position(self.cursor)[0] != epoch:
             self.seek(f"sf1;epoch={epoch}")
 
     @property
@@ -239,7 +250,7 @@ class Feed:
     def __repr__(self) -> str:
         options = self._options
         return (f"<seqfeed.Feed {options['feed']}: rank {options['rank']} of {options['world']}, "
-                f"epoch {position(self._consumed)[0]}>")
+                f"epoch {position(self.cursor)[0]}>")
 
 
 def _group(group: Optional[str], members: Optional[int], local: Optional[int], place: _ranks.Place,

@@ -109,9 +109,9 @@ def _pinned(size: int) -> Any:
     return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
 
 
-def _maker() -> _seqfeed.Maker:
+def _maker(moves: bool) -> _seqfeed.Maker:
     return _seqfeed.Maker(TorchBatch, _FROM_DLPACK, _boolean(),
-                          _pinned if torch.cuda.is_available() else None)
+                          _pinned if torch.cuda.is_available() else None, moves)
 
 
 class _Cuda:
@@ -201,8 +201,8 @@ class Loader:
         self._alone = not isinstance(feed, Feed) and "rank" not in options
         self.feed = feed if isinstance(feed, Feed) else attach(feed, **_seat(options))
         self.evaluate = evaluate
-        self._maker = _maker()
         self._device = None if device is None or torch.device(device).type == "cpu" else torch.device(device)
+        self._maker = _maker(self._device is not None)
         self._cuda = (_Cuda(self._device) if self._device is not None and self._device.type == "cuda"
                       and torch.cuda.is_available() else None)
         self._way = "next_views" if zero_copy else "next_whole" if self._cuda else "next_copies"
@@ -224,12 +224,14 @@ class Loader:
         return iter(self._next, None)
 
     def _next(self) -> Optional[TorchBatch]:
-        got = self.feed._take(self._way, self._maker, -1.0)
+        try:
+            got = getattr(self.feed._attachment, self._way)(self._maker, -1.0)
+        except ConnectionResetError:
+            got = self.feed._take_again(self._way, self._maker, -1.0)
         if got.__class__ is int:
             self.feed._ended(got)
             return None
         batch: TorchBatch = got if self._device is None else self._moved(got)
-        self.feed._note(batch._facts)
         return batch
 
     def _moved(self, got: Any) -> TorchBatch:
@@ -240,6 +242,7 @@ class Loader:
             facts = got._facts
             batch = TorchBatch({name: tensor.to(self._device) for name, tensor in got.items()})
         batch._facts = facts
+        self.feed._attachment.note(facts)  # not before: who was refused memory has not had it
         return batch
 
     def __len__(self) -> int:
