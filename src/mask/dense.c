@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "mask/dense.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/arithmetic.h"
@@ -15,6 +16,7 @@ enum {
     LEAVES_MAX = 4,         /* steps about queries in a mask that is no conjunction */
     CASE_BYTES = 4096       /* of a line that are worked out at once for each case of those */
 };
+static_assert(2 * LEAVES_MAX + 1 <= DENSE_LINE_SPANS_MAX, "a leaf begins and ends within a line");
 
 /* A mask over queries and places as a conjunction: whatever looks at places alone is worked out
  * once for all queries; causal, window and segments cut a run out of it. */
@@ -26,6 +28,7 @@ typedef struct Dense {
     uint32_t key_count;
     uint32_t begin, end; /* places that may be kept: all, or with LENGTHS those that are real */
     bool past_cache;
+    _Alignas(CACHE_LINE) uint8_t elements[2][CACHE_LINE]; /* masked out and kept, repeated */
 } Dense;
 
 /* Where the operand begins whose last step is steps[last]. */
@@ -116,13 +119,25 @@ static void dense_own_segment(const RowRun *run, uint32_t query, uint32_t *low, 
     *high = MIN(*high, end);
 }
 
-/* The columns first .. last of all queries, to which `line` belongs. */
+/* Elements that columns first .. last have of a line: the last ones also what follows the row. */
+static uint64_t dense_piece(const RowWalk *row, uint32_t first, uint32_t last) {
+    return (last == row->length ? tensor_dense_stride(last) : last) - first;
+}
+
+/* The columns first .. last of all queries. `inside`: what places make of them; NULL: they keep
+ * everything. */
 static void dense_columns(const RowWalk *row, const TensorSpec *spec, const Dense *dense,
-                          const DenseLine *line, uint32_t first, uint32_t last, uint8_t *to) {
+                          const uint8_t *inside, uint32_t first, uint32_t last, uint8_t *to) {
     uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
     uint32_t begin = MIN(MAX(dense->begin, first), last), end = MAX(MIN(dense->end, last), begin);
     uint64_t stride = tensor_dense_stride(length);
     DenseLineFunction *store = dense_line_find(dense->past_cache);
+    const DenseSpan out = {
+        .from = dense->elements[0], .end = (size_t)(last - first) * bytes, .repeats = true};
+    DenseLine line = {
+        .spans = {out, {.from = inside ? inside : dense->elements[1], .repeats = !inside}, out},
+        .count = 3,
+        .bytes = dense_piece(row, first, last) * bytes};
     RowWalk walk = *row;
     RowRun run = {0};
 
@@ -137,7 +152,9 @@ static void dense_columns(const RowWalk *row, const TensorSpec *spec, const Dens
             dense_own_segment(&run, query, &low, &high);
         low = MIN(MAX(low, begin), end);
         high = MAX(MIN(high, end), low);
-        store(line, (size_t)(low - first) * bytes, (size_t)(high - first) * bytes, to);
+        line.spans[0].end = (size_t)(low - first) * bytes;
+        line.spans[1].end = (size_t)(high - first) * bytes;
+        store(&line, to);
     }
 }
 
@@ -165,20 +182,15 @@ static void dense_inside(const RowWalk *row, const TensorSpec *spec, const MaskS
 
 /* Places decide one by one: as many columns at a time as have room. */
 static void dense_mixed(const RowWalk *row, const TensorSpec *spec, const Dense *dense,
-                        const DenseLine *whole, uint8_t *to) {
-    uint8_t inside[INSIDE_BYTES + 2 * DENSE_LINE_MARGIN] = {0};
-    uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
-    uint32_t columns = INSIDE_BYTES / bytes;
-    DenseLine line = *whole;
+                        uint8_t *to) {
+    _Alignas(CACHE_LINE) uint8_t memory[INSIDE_BYTES + 2 * DENSE_LINE_MARGIN] = {0};
+    uint8_t *inside = memory + DENSE_LINE_MARGIN;
+    uint32_t columns = INSIDE_BYTES / tensor_dtype_bytes(spec->dtype);
 
-    line.inside = inside + DENSE_LINE_MARGIN;
-    for (uint32_t first = 0, last; first < length; first = last) {
-        last = MIN(length - first, columns) + first;
-        line.end = (size_t)(last - first) * bytes;
-        line.bytes = last == length ? (tensor_dense_stride(length) - first) * bytes : line.end;
-        dense_inside(row, spec, dense->keys, dense->key_count, first, last,
-                     inside + DENSE_LINE_MARGIN);
-        dense_columns(row, spec, dense, &line, first, last, to);
+    for (uint32_t first = 0, last; first < row->length; first = last) {
+        last = MIN(row->length - first, columns) + first;
+        dense_inside(row, spec, dense->keys, dense->key_count, first, last, inside);
+        dense_columns(row, spec, dense, inside, first, last, to);
     }
 }
 
@@ -244,69 +256,49 @@ static void leaves_case(const Leaves *leaves, uint32_t truths, const RowWalk *ro
     dense_inside(row, spec, steps, spec->step_count, first, last, to);
 }
 
-/* As much of columns first .. last as lies in at .. end, for the query that leaves_query() was
- * told, from those of the cases. */
+/* Columns first .. last for the query that leaves_query() was told, from those of the cases. */
 static void leaves_line(const Leaves *leaves, const uint8_t *const *cases, uint32_t bytes,
-                        uint32_t first, uint32_t last, uint32_t at, uint32_t end, uint8_t *to) {
-    at = MAX(at, first);
-    end = MIN(end, last);
-    for (uint32_t next; at < end; at = next) {
-        size_t offset = (size_t)(at - first) * bytes;
+                        uint32_t first, uint32_t last, DenseLine *line) {
+    line->count = 0;
+    for (uint32_t at = first, next; at < last; at = next) {
         uint32_t truths = 0;
 
-        next = end;
+        next = last;
         for (uint32_t l = 0; l < leaves->count; l++) {
             if (at >= leaves->high[l])
                 continue;
             truths |= (uint32_t)(at >= leaves->low[l]) << l;
             next = MIN(next, at < leaves->low[l] ? leaves->low[l] : leaves->high[l]);
         }
-        memcpy(to + offset, cases[truths] + offset, (size_t)(next - at) * bytes);
-    }
-}
-
-/* The line of the query before becomes that of this one: only what the ends of runs passed changes.
- */
-static void leaves_turn(const Leaves *before, const Leaves *leaves, const uint8_t *const *cases,
-                        uint32_t bytes, uint32_t first, uint32_t last, uint8_t *line) {
-    for (uint32_t l = 0; l < leaves->count; l++) {
-        uint32_t low = leaves->low[l], high = leaves->high[l];
-
-        leaves_line(leaves, cases, bytes, first, last, MIN(low, before->low[l]),
-                    MAX(low, before->low[l]), line);
-        leaves_line(leaves, cases, bytes, first, last, MIN(high, before->high[l]),
-                    MAX(high, before->high[l]), line);
+        line->spans[line->count++] = (DenseSpan){.from = cases[truths],
+                                                 .end = (size_t)(next - first) * bytes};
     }
 }
 
 /* Columns first .. last of all queries. */
 static void leaves_columns(Leaves *leaves, const RowWalk *row, const TensorSpec *spec,
                            DenseLineFunction *store, uint32_t first, uint32_t last, uint8_t *to) {
-    uint8_t memory[1 << LEAVES_MAX][CASE_BYTES], inside[CASE_BYTES + 2 * DENSE_LINE_MARGIN] = {0};
+    _Alignas(CACHE_LINE) uint8_t memory[1 << LEAVES_MAX][CASE_BYTES + 2 * DENSE_LINE_MARGIN];
     const uint8_t *cases[1 << LEAVES_MAX];
     uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
     uint64_t stride = tensor_dense_stride(length);
-    DenseLine line = {.inside = inside + DENSE_LINE_MARGIN, .end = (size_t)(last - first) * bytes};
+    DenseLine line = {.bytes = dense_piece(row, first, last) * bytes};
     RowWalk walk = *row;
     RowRun run = {0};
 
-    line.bytes = last == length ? (stride - first) * bytes : line.end;
     for (uint32_t truths = 0; truths < leaves->cases; truths++) {
-        leaves_case(leaves, truths, row, spec, first, last, memory[truths]);
-        cases[truths] = memory[truths];
+        uint8_t *inside = memory[truths] + DENSE_LINE_MARGIN;
+
+        leaves_case(leaves, truths, row, spec, first, last, inside);
+        cases[truths] = inside;
     }
     to += (size_t)first * bytes;
     for (uint32_t query = 0; query < length; query++, to += stride * bytes) {
-        Leaves before = *leaves;
-
         while (query >= run.last)
             (void)row_walk_next(&walk, &run);
         leaves_query(leaves, &run, query, length);
-        if (query == 0)
-            leaves_line(leaves, cases, bytes, first, last, first, last, inside + DENSE_LINE_MARGIN);
-        else
-            leaves_turn(&before, leaves, cases, bytes, first, last, inside + DENSE_LINE_MARGIN);
-        store(&line, 0, line.end, to);
+        leaves_line(leaves, cases, bytes, first, last, &line);
+        store(&line, to);
     }
 }
 
@@ -334,15 +326,14 @@ void dense_fill(const TensorSet *set, const TensorSpec *spec, const FillRow *sou
     RowWalk row = row_walk(set, sources, count, length);
     uint32_t bytes = tensor_dtype_bytes(spec->dtype);
     Dense dense = {.window = UINT32_MAX, .end = length};
-    DenseLine line = {.end = (size_t)length * bytes, .bytes = tensor_dense_stride(length) * bytes};
     uint64_t bits[2];
     Leaves leaves;
 
     dense_add(&dense, steps_of(set, spec), spec->step_count);
     dense.past_cache = dense_bytes(set, spec, length) > CACHED_BYTES;
     answer_bits(spec, bits);
-    convert_repeat(line.out, bits[0], bytes, sizeof line.out / bytes);
-    convert_repeat(line.kept, bits[1], bytes, sizeof line.kept / bytes);
+    for (int keep = 0; keep < 2; keep++)
+        convert_repeat(dense.elements[keep], bits[keep], bytes, CACHE_LINE / bytes);
     if (dense.lengths) {
         dense.begin = row.begin;
         dense.end = row.begin + row_tokens(sources, count);
@@ -352,9 +343,9 @@ void dense_fill(const TensorSet *set, const TensorSpec *spec, const FillRow *sou
     else if (dense.general)
         dense_general(&row, spec, to);
     else if (dense.key_count == 0)
-        dense_columns(&row, spec, &dense, &line, 0, length, to);
+        dense_columns(&row, spec, &dense, NULL, 0, length, to);
     else
-        dense_mixed(&row, spec, &dense, &line, to);
+        dense_mixed(&row, spec, &dense, to);
     if (dense.past_cache)
         dense_line_flush();
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Nearly all of a line is one value or another, which a register holds: only the blocks where one
- * run meets the next are put together in memory.
+/* Nearly all of a line is one value or another, which a register holds, or is copied from a line
+ * that stays in the cache: only the blocks in which one span meets the next are put together.
  *
  * Stores that pass the cache fill whole lines of it in as few instructions as the CPU can. It need
  * not read what it overwrites, and some memories take lines of zeros at several times the speed of
@@ -27,15 +27,34 @@ static inline const uint8_t *block_until(ptrdiff_t count) {
     return steps + CACHE_LINE - MAX((ptrdiff_t)0, MIN(count, (ptrdiff_t)CACHE_LINE));
 }
 
+/* What the span has at a place of the line. */
+static inline const uint8_t *span_at(const DenseSpan *span, ptrdiff_t at) {
+    return span->from + (span->repeats ? 0 : at);
+}
+
+/* The part from byte i on of a block: `first` in the bytes below `count`, `then` in the others. */
+#define MIX(first, then, count, i)                               \
+    ({                                                           \
+        LINE_VECTOR below = LINE_LOAD(block_until(count) + (i)); \
+        (below & (first)) | (~below & (then));                   \
+    })
+
 #ifdef __x86_64__
 #define LOAD_128(from) _mm_loadu_si128((const void *)(from))
 #define LOAD_256(from) _mm256_loadu_si256((const void *)(from))
 #define LOAD_512(from) _mm512_loadu_si512((const void *)(from))
 
+/* A block is one vector, and its mask need not come from memory. */
+static inline uint64_t bits_until(ptrdiff_t count) {
+    return count <= 0 ? 0 : UINT64_MAX >> (CACHE_LINE - MIN(count, (ptrdiff_t)CACHE_LINE));
+}
+#define MIX_512(first, then, count, i) _mm512_mask_mov_epi8(then, bits_until(count), first)
+
 #define LOOPS_NAME(name) name##_plain
 #define LOOPS_TARGET
 #define LINE_VECTOR __m128i
 #define LINE_LOAD LOAD_128
+#define LINE_MIX MIX
 #define LINE_STORE(to, value) _mm_store_si128((void *)(to), value)
 #define LINE_PIECE(to, from) _mm_store_si128((void *)(to), LOAD_128(from))
 #include "mask/dense_line_loops.h"
@@ -44,6 +63,7 @@ static inline const uint8_t *block_until(ptrdiff_t count) {
 #define LOOPS_TARGET
 #define LINE_VECTOR __m128i
 #define LINE_LOAD LOAD_128
+#define LINE_MIX MIX
 #define LINE_STORE(to, value) _mm_stream_si128((void *)(to), value)
 #define LINE_PIECE(to, from) _mm_stream_si128((void *)(to), LOAD_128(from))
 #include "mask/dense_line_loops.h"
@@ -52,6 +72,7 @@ static inline const uint8_t *block_until(ptrdiff_t count) {
 #define LOOPS_TARGET __attribute__((target("avx2")))
 #define LINE_VECTOR __m256i
 #define LINE_LOAD LOAD_256
+#define LINE_MIX MIX
 #define LINE_STORE(to, value) _mm256_store_si256((void *)(to), value)
 #define LINE_PIECE(to, from) _mm_store_si128((void *)(to), LOAD_128(from))
 #include "mask/dense_line_loops.h"
@@ -60,6 +81,7 @@ static inline const uint8_t *block_until(ptrdiff_t count) {
 #define LOOPS_TARGET __attribute__((target("avx2")))
 #define LINE_VECTOR __m256i
 #define LINE_LOAD LOAD_256
+#define LINE_MIX MIX
 #define LINE_STORE(to, value) _mm256_stream_si256((void *)(to), value)
 #define LINE_PIECE(to, from) _mm_stream_si128((void *)(to), LOAD_128(from))
 #include "mask/dense_line_loops.h"
@@ -68,6 +90,7 @@ static inline const uint8_t *block_until(ptrdiff_t count) {
 #define LOOPS_TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl")))
 #define LINE_VECTOR __m512i
 #define LINE_LOAD LOAD_512
+#define LINE_MIX MIX_512
 #define LINE_STORE(to, value) _mm512_store_si512((void *)(to), value)
 #define LINE_PIECE(to, from) _mm_store_si128((void *)(to), LOAD_128(from))
 #include "mask/dense_line_loops.h"
@@ -76,6 +99,7 @@ static inline const uint8_t *block_until(ptrdiff_t count) {
 #define LOOPS_TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl")))
 #define LINE_VECTOR __m512i
 #define LINE_LOAD LOAD_512
+#define LINE_MIX MIX_512
 #define LINE_STORE(to, value) _mm512_stream_si512((void *)(to), value)
 #define LINE_PIECE(to, from) _mm_stream_si128((void *)(to), LOAD_128(from))
 #include "mask/dense_line_loops.h"
@@ -104,6 +128,7 @@ static inline void store_piece(uint8_t *to, Piece piece) {
 #define LOOPS_TARGET
 #define LINE_VECTOR Piece
 #define LINE_LOAD load_piece
+#define LINE_MIX MIX
 #define LINE_STORE store_piece
 #define LINE_PIECE(to, from) memcpy(to, from, LINE_UNIT)
 #include "mask/dense_line_loops.h"

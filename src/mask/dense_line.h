@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* dense_line.h: writes one line of a dense mask, the elements of one query: a run that is kept, or
- * what places say there, between two that are masked out. Part of the CPU backend, for dense.c.
- * Pure functions; any thread. The fastest form for this CPU is the one that convert.h has chosen.
- */
+/* dense_line.h: writes one line of a dense mask, the elements of one query: spans one after
+ * another, each of one element or copied from memory. Part of the CPU backend, for dense.c. Pure
+ * functions; any thread. The fastest form for this CPU is the one that convert.h has chosen. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,19 +10,26 @@
 
 #include "base/attributes.h"
 
-enum { DENSE_LINE_MARGIN = CACHE_LINE }; /* bytes before and behind `inside` that may be read */
+enum {
+    DENSE_LINE_MARGIN = CACHE_LINE, /* bytes before and behind copied ones that may be read */
+    DENSE_LINE_SPANS_MAX = 9
+};
 
-/* What all lines of a mask share. */
+/* Bytes of a line from where the span before it ends. */
+typedef struct DenseSpan {
+    const uint8_t *from;
+    size_t end;
+    bool repeats; /* CACHE_LINE bytes over and over; else from[i] is byte i of the line */
+} DenseSpan;
+
 typedef struct DenseLine {
-    _Alignas(CACHE_LINE) uint8_t kept[CACHE_LINE]; /* the element, repeated */
-    uint8_t out[CACHE_LINE];
-    const uint8_t *inside; /* the line as places alone decide it; NULL: they keep everything */
-    size_t end, bytes;     /* elements end there; zeros follow. `bytes` is a multiple of 16 */
+    DenseSpan spans[DENSE_LINE_SPANS_MAX]; /* their ends ascend; a span may be empty */
+    uint32_t count;
+    size_t bytes; /* a multiple of 16; zeros follow the last span */
 } DenseLine;
 
-/* Write a line to `to`, a multiple of 16: `inside` for bytes low .. high, `out` around them.
- * low <= high <= end. */
-typedef void DenseLineFunction(const DenseLine *line, size_t low, size_t high, uint8_t *to);
+/* Write a line to `to`, a multiple of 16. */
+typedef void DenseLineFunction(const DenseLine *line, uint8_t *to);
 
 /* The function that leaves the line in the cache, or one that stores past it: after the last line
  * of that one dense_line_flush() has to be called. */

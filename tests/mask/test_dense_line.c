@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Lines of every kind of CPU and store, at every place in a block of memory, against their
+/* Lines for every kind of CPU and store, at every place in a block of memory, against their
  * definition byte by byte. */
 #include "mask/dense_line.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arithmetic.h"
 #include "base/random.h"
 #include "mask/convert.h"
 #include "support/check_main.h"
 
 enum { LEVELS = 3, ROUNDS = 6000, UNIT = 16, LONGEST = 700, GUARD = 128 };
+enum { SWEPT = 4 * CACHE_LINE }; /* bytes of a line of which every cut is tried */
 
 static uint32_t draw_seed, draw_count;
 
@@ -27,79 +29,120 @@ static size_t draw_end(size_t most, size_t element) {
     return MIN(end, most) / element * element;
 }
 
+/* A line whose spans are drawn; each has a part of memory as long as a line and its margins, so
+ * that sanitizers see reads beyond. */
 typedef struct Case {
     DenseLine line;
-    size_t low, high, begin; /* begin: of the line in a block of memory */
-    uint8_t *inside;
+    size_t begin; /* of the line in a block of memory */
+    uint8_t *memory[DENSE_LINE_SPANS_MAX];
 } Case;
 
+static void span_init(Case *test, uint32_t s, size_t element, bool repeats, size_t end) {
+    size_t bytes = repeats ? CACHE_LINE : test->line.bytes + 2 * DENSE_LINE_MARGIN;
+
+    test->memory[s] = malloc(bytes);
+    for (size_t i = 0; i < bytes; i++)
+        test->memory[s][i] = repeats && i >= element ? test->memory[s][i - element]
+                                                     : (uint8_t)draw(256);
+    test->line.spans[s] = (DenseSpan){.from = test->memory[s] + (repeats ? 0 : DENSE_LINE_MARGIN),
+                                      .end = end,
+                                      .repeats = repeats};
+}
+
 static void case_init(Case *test, uint32_t seed) {
-    size_t element = (size_t)1 << seed % 4, margin = DENSE_LINE_MARGIN;
-    uint8_t pattern[2][8];
+    size_t element = (size_t)1 << seed % 4, end;
 
     draw_seed = seed;
     draw_count = 0;
     *test = (Case){.begin = (size_t)draw(CACHE_LINE / UNIT) * UNIT};
-    for (size_t i = 0; i < sizeof pattern; i++)
-        pattern[i / 8][i % 8] = (uint8_t)draw(256);
-    for (size_t i = 0; i < CACHE_LINE; i++) {
-        test->line.kept[i] = pattern[0][i % element];
-        test->line.out[i] = seed % 5 ? pattern[1][i % element] : 0;
-    }
     test->line.bytes = (size_t)UNIT * (draw(draw(2) ? 9 : LONGEST / UNIT) + 1);
-    test->line.end = draw(3) ? test->line.bytes : draw_end(test->line.bytes, element);
-    test->high = draw_end(test->line.end, element);
-    test->low = draw(2) ? 0 : draw_end(test->high, element);
-    if (draw(2))
-        return;
-    test->inside = malloc(test->line.bytes + 2 * margin); /* exactly: sanitizers see reads beyond */
-    for (size_t i = 0; i < test->line.bytes + 2 * margin; i++)
-        test->inside[i] = (uint8_t)draw(256);
-    test->line.inside = test->inside + margin;
+    test->line.count = draw(DENSE_LINE_SPANS_MAX + 1);
+    end = draw(3) ? test->line.bytes : draw_end(test->line.bytes, element);
+    for (uint32_t s = test->line.count; s-- > 0;) {
+        span_init(test, s, element, draw(2), end);
+        end = draw_end(end, element);
+    }
 }
 
-static uint8_t expected(const Case *test, size_t at) {
-    const DenseLine *line = &test->line;
-
-    if (at >= line->end)
-        return 0;
-    if (at < test->low || at >= test->high)
-        return line->out[at % CACHE_LINE];
-    return line->inside ? line->inside[at] : line->kept[at % CACHE_LINE];
+static void case_deinit(Case *test) {
+    for (uint32_t s = 0; s < DENSE_LINE_SPANS_MAX; s++)
+        free(test->memory[s]);
 }
 
-static void check_case(const Case *test, bool past_cache) {
+static uint8_t expected(const DenseLine *line, size_t at) {
+    for (uint32_t s = 0; s < line->count; s++)
+        if (at < line->spans[s].end)
+            return line->spans[s].from[line->spans[s].repeats ? at % CACHE_LINE : at];
+    return 0;
+}
+
+static void check_line(const DenseLine *line, size_t begin, bool past_cache) {
     static _Alignas(CACHE_LINE) uint8_t memory[LONGEST + CACHE_LINE + 2 * GUARD];
-    uint8_t *to = memory + GUARD + test->begin;
+    uint8_t *to = memory + GUARD + begin;
 
     memset(memory, 0xa5, sizeof memory);
-    dense_line_find(past_cache)(&test->line, test->low, test->high, to);
+    dense_line_find(past_cache)(line, to);
     dense_line_flush();
-    for (size_t i = 0; i < test->line.bytes; i++)
-        if (to[i] != expected(test, i))
-            ck_abort_msg("seed %u, level %d, past the cache %d: byte %zu is %x, not %x", draw_seed,
-                         convert_level(), past_cache, i, to[i], expected(test, i));
+    for (size_t i = 0; i < line->bytes; i++)
+        if (to[i] != expected(line, i))
+            ck_abort_msg("seed %u, level %d, past the cache %d, begin %zu: byte %zu is %x, not %x",
+                         draw_seed, convert_level(), past_cache, begin, i, to[i],
+                         expected(line, i));
     for (size_t i = 0; i < sizeof memory; i++)
-        if (memory[i] != 0xa5 && (memory + i < to || memory + i >= to + test->line.bytes))
+        if (memory[i] != 0xa5 && (memory + i < to || memory + i >= to + line->bytes))
             ck_abort_msg("seed %u, level %d: byte %zd", draw_seed, convert_level(),
                          memory + i - to);
 }
 
-START_TEST(a_line_is_two_values_around_a_run_on_every_kind_of_cpu)
+static void check_levels(const Case *test) {
+    for (int level = 0; level < LEVELS; level++) {
+        if (convert_set_level(level) != level)
+            continue;
+        check_line(&test->line, test->begin, false);
+        check_line(&test->line, test->begin, true);
+    }
+}
+
+START_TEST(a_line_is_its_spans_on_every_kind_of_cpu)
 {
     for (uint32_t seed = 0; seed < ROUNDS; seed++) {
         Case test;
 
         case_init(&test, seed);
-        for (int level = 0; level < LEVELS; level++) {
-            if (convert_set_level(level) != level)
-                continue;
-            check_case(&test, false);
-            check_case(&test, true);
-        }
-        free(test.inside);
+        check_levels(&test);
+        case_deinit(&test);
     }
 }
 END_TEST
 
-CHECK_MAIN("dense_line", a_line_is_two_values_around_a_run_on_every_kind_of_cpu)
+/* The second of three: every place where it begins, in a line that begins anywhere. */
+static void sweep(Case *test) {
+    static const size_t widths[] = {0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 130};
+    size_t end = test->line.spans[2].end;
+
+    for (size_t first = 0; first <= end; first++) {
+        for (size_t w = 0; w < ARRAY_COUNT(widths); w++) {
+            test->line.spans[0].end = first;
+            test->line.spans[1].end = MIN(first + widths[w], end);
+            test->begin = (first + w) % (CACHE_LINE / UNIT) * UNIT;
+            check_levels(test);
+        }
+    }
+}
+
+START_TEST(spans_meet_at_any_byte)
+{
+    for (uint32_t kinds = 0; kinds < 8; kinds++) {
+        Case test = {.line = {.count = 3, .bytes = SWEPT}};
+
+        draw_seed = ROUNDS + kinds;
+        draw_count = 0;
+        for (uint32_t s = 0; s < test.line.count; s++)
+            span_init(&test, s, 1, kinds >> s & 1, SWEPT - 3);
+        sweep(&test);
+        case_deinit(&test);
+    }
+}
+END_TEST
+
+CHECK_MAIN("dense_line", a_line_is_its_spans_on_every_kind_of_cpu, spans_meet_at_any_byte)
