@@ -14,8 +14,14 @@ enum {
     INSIDE_BYTES = 16384,   /* of a line that are worked out at once: they stay in the L1 … */
     CACHED_BYTES = 4 << 20, /* a mask up to this stays in the cache for who reads it next */
     LEAVES_MAX = 4,         /* steps about queries in a mask that is no conjunction */
-    CASE_BYTES = 4096       /* of a line that are worked out at once for each case of those */
+    CASE_BYTES = 4096,      /* of a line that are worked out at once for each case of those */
+    /* Lines that are copied lie in memory twice, so far apart. */
+    INSIDE_APART = INSIDE_BYTES + DENSE_LINE_APART,
+    CASE_APART = CASE_BYTES + DENSE_LINE_APART
 };
+static_assert(DENSE_LINE_APART >= 2 * DENSE_LINE_MARGIN, "lines do not overlap");
+static_assert(INSIDE_APART / DENSE_LINE_APART % 2 == 1 && CASE_APART / DENSE_LINE_APART % 2 == 1,
+              "one of two suits any place");
 static_assert(2 * LEAVES_MAX + 1 <= DENSE_LINE_SPANS_MAX, "a leaf begins and ends within a line");
 
 /* A mask over queries and places as a conjunction: whatever looks at places alone is worked out
@@ -124,8 +130,8 @@ static uint64_t dense_piece(const RowWalk *row, uint32_t first, uint32_t last) {
     return (last == row->length ? tensor_dense_stride(last) : last) - first;
 }
 
-/* The columns first .. last of all queries. `inside`: what places make of them; NULL: they keep
- * everything. */
+/* The columns first .. last of all queries. `inside`: what places make of them, twice; NULL: they
+ * keep everything. */
 static void dense_columns(const RowWalk *row, const TensorSpec *spec, const Dense *dense,
                           const uint8_t *inside, uint32_t first, uint32_t last, uint8_t *to) {
     uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
@@ -134,10 +140,9 @@ static void dense_columns(const RowWalk *row, const TensorSpec *spec, const Dens
     DenseLineFunction *store = dense_line_find(dense->past_cache);
     const DenseSpan out = {
         .from = dense->elements[0], .end = (size_t)(last - first) * bytes, .repeats = true};
-    DenseLine line = {
-        .spans = {out, {.from = inside ? inside : dense->elements[1], .repeats = !inside}, out},
-        .count = 3,
-        .bytes = dense_piece(row, first, last) * bytes};
+    DenseLine line = {.spans = {out, {.from = dense->elements[1], .repeats = !inside}, out},
+                      .count = 3,
+                      .bytes = dense_piece(row, first, last) * bytes};
     RowWalk walk = *row;
     RowRun run = {0};
 
@@ -154,6 +159,8 @@ static void dense_columns(const RowWalk *row, const TensorSpec *spec, const Dens
         high = MAX(MIN(high, end), low);
         line.spans[0].end = (size_t)(low - first) * bytes;
         line.spans[1].end = (size_t)(high - first) * bytes;
+        if (inside)
+            line.spans[1].from = inside + (dense_line_waits(inside, to) ? INSIDE_APART : 0);
         store(&line, to);
     }
 }
@@ -183,13 +190,14 @@ static void dense_inside(const RowWalk *row, const TensorSpec *spec, const MaskS
 /* Places decide one by one: as many columns at a time as have room. */
 static void dense_mixed(const RowWalk *row, const TensorSpec *spec, const Dense *dense,
                         uint8_t *to) {
-    _Alignas(CACHE_LINE) uint8_t memory[INSIDE_BYTES + 2 * DENSE_LINE_MARGIN] = {0};
+    _Alignas(CACHE_LINE) uint8_t memory[INSIDE_APART + INSIDE_BYTES + 2 * DENSE_LINE_MARGIN];
     uint8_t *inside = memory + DENSE_LINE_MARGIN;
-    uint32_t columns = INSIDE_BYTES / tensor_dtype_bytes(spec->dtype);
+    uint32_t bytes = tensor_dtype_bytes(spec->dtype), columns = INSIDE_BYTES / bytes;
 
     for (uint32_t first = 0, last; first < row->length; first = last) {
         last = MIN(row->length - first, columns) + first;
         dense_inside(row, spec, dense->keys, dense->key_count, first, last, inside);
+        memcpy(inside + INSIDE_APART, inside, (size_t)(last - first) * bytes);
         dense_columns(row, spec, dense, inside, first, last, to);
     }
 }
@@ -278,8 +286,8 @@ static void leaves_line(const Leaves *leaves, const uint8_t *const *cases, uint3
 /* Columns first .. last of all queries. */
 static void leaves_columns(Leaves *leaves, const RowWalk *row, const TensorSpec *spec,
                            DenseLineFunction *store, uint32_t first, uint32_t last, uint8_t *to) {
-    _Alignas(CACHE_LINE) uint8_t memory[1 << LEAVES_MAX][CASE_BYTES + 2 * DENSE_LINE_MARGIN];
-    const uint8_t *cases[1 << LEAVES_MAX];
+    _Alignas(CACHE_LINE) uint8_t memory[1 << LEAVES_MAX][2 * CASE_APART];
+    const uint8_t *cases[2][1 << LEAVES_MAX];
     uint32_t bytes = tensor_dtype_bytes(spec->dtype), length = row->length;
     uint64_t stride = tensor_dense_stride(length);
     DenseLine line = {.bytes = dense_piece(row, first, last) * bytes};
@@ -290,14 +298,16 @@ static void leaves_columns(Leaves *leaves, const RowWalk *row, const TensorSpec 
         uint8_t *inside = memory[truths] + DENSE_LINE_MARGIN;
 
         leaves_case(leaves, truths, row, spec, first, last, inside);
-        cases[truths] = inside;
+        memcpy(inside + CASE_APART, inside, (size_t)(last - first) * bytes);
+        cases[0][truths] = inside;
+        cases[1][truths] = inside + CASE_APART;
     }
     to += (size_t)first * bytes;
     for (uint32_t query = 0; query < length; query++, to += stride * bytes) {
         while (query >= run.last)
             (void)row_walk_next(&walk, &run);
         leaves_query(leaves, &run, query, length);
-        leaves_line(leaves, cases, bytes, first, last, &line);
+        leaves_line(leaves, cases[dense_line_waits(cases[0][0], to)], bytes, first, last, &line);
         store(&line, to);
     }
 }

@@ -4,7 +4,13 @@
  *
  * Stores that pass the cache fill whole lines of it in as few instructions as the CPU can. It need
  * not read what it overwrites, and some memories take lines of zeros at several times the speed of
- * others, as long as stores are wide. */
+ * others, as long as stores are wide.
+ *
+ * Stores wait in a queue for the memory, and before a load a CPU looks there for what it wants, at
+ * first by the place within the page alone. So a load waits for a store to the same place of
+ * another page: where a line lies some twenty blocks or less behind the stores in this sense,
+ * copying it took half as long again, and no longer where it lies ahead. Who copies a line to many
+ * places keeps it twice, half a page apart, and takes the one that lies ahead. */
 #include "mask/dense_line.h"
 
 #include <string.h>
@@ -30,6 +36,11 @@ static inline const uint8_t *block_until(ptrdiff_t count) {
 /* What the span has at a place of the line. */
 static inline const uint8_t *span_at(const DenseSpan *span, ptrdiff_t at) {
     return span->from + (span->repeats ? 0 : at);
+}
+
+bool dense_line_waits(const uint8_t *from, const uint8_t *to) {
+    return ((uintptr_t)from - (uintptr_t)to - CACHE_LINE) % (2 * DENSE_LINE_APART) >=
+           DENSE_LINE_APART;
 }
 
 /* The part from byte i on of a block: `first` in the bytes below `count`, `then` in the others. */

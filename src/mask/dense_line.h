@@ -35,3 +35,8 @@ typedef void DenseLineFunction(const DenseLine *line, uint8_t *to);
  * of that one dense_line_flush() has to be called. */
 DenseLineFunction *dense_line_find(bool past_cache);
 void dense_line_flush(void);
+
+/* Would copying a line from here to there be slow? Then it is not from any place that lies an odd
+ * multiple of DENSE_LINE_APART away. */
+enum { DENSE_LINE_APART = 2048 };
+bool dense_line_waits(const uint8_t *from, const uint8_t *to);

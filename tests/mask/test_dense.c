@@ -201,12 +201,27 @@ static void check_level(const Case *test, const uint8_t *want, uint8_t *memory, 
                          test->set.tensors[0].dtype);
 }
 
+static void check_levels(Case *test, uint32_t begin) {
+    uint64_t size = tensor_row_bytes(&test->set.tensors[0], test->length);
+    uint8_t *want = malloc(size);
+    uint8_t *memory = aligned_alloc(GUARD, align_up(size + 3 * GUARD, GUARD));
+
+    reference_fill(test, want);
+    for (int level = 0; level < LEVELS; level++) {
+        if (convert_set_level(level) != level)
+            continue;
+        for (uint32_t past_cache = 0; past_cache < 2; past_cache++) {
+            test->set.rows_max = past_cache << 30; /* so many rows that they do not stay in it */
+            check_level(test, want, memory, size, begin);
+        }
+    }
+    free(want);
+    free(memory);
+}
+
 static void check_case(uint32_t seed, uint32_t length) {
     const uint8_t *columns[] = {(const uint8_t *)tokens, NULL, NULL};
     static Case test;
-    uint8_t *want, *memory;
-    uint64_t size;
-    uint32_t begin;
 
     test = (Case){.length = length};
     draw_seed = seed;
@@ -216,21 +231,7 @@ static void check_case(uint32_t seed, uint32_t length) {
     test.set.token_pad = draw(8);
     make_row(&test, columns);
     make_mask(&test);
-    begin = draw(4) * 16;
-    size = tensor_row_bytes(&test.set.tensors[0], length);
-    want = malloc(size);
-    memory = aligned_alloc(GUARD, align_up(size + 3 * GUARD, GUARD));
-    reference_fill(&test, want);
-    for (int level = 0; level < LEVELS; level++) {
-        if (convert_set_level(level) != level)
-            continue;
-        for (uint32_t past_cache = 0; past_cache < 2; past_cache++) {
-            test.set.rows_max = past_cache << 30; /* so many rows that they do not stay in it */
-            check_level(&test, want, memory, size, begin);
-        }
-    }
-    free(want);
-    free(memory);
+    check_levels(&test, draw(4) * 16);
 }
 
 static void make_tokens(void) {
@@ -257,5 +258,31 @@ START_TEST(dense_masks_of_long_rows_are_no_different)
 }
 END_TEST
 
+/* Lines of these are copied from all of what was worked out at once, and from both places where it
+ * lies: rows are not whole pages. */
+START_TEST(copied_lines_are_right_to_their_last_byte)
+{
+    static const uint32_t lengths[] = {2100, 1100}, joins[] = {MASK_AND, MASK_OR};
+    const uint8_t *columns[] = {(const uint8_t *)tokens, NULL, NULL};
+    static Case test;
+
+    make_tokens();
+    for (uint32_t mask = 0; mask < ARRAY_COUNT(joins); mask++) {
+        test = (Case){.length = lengths[mask], .rows = {{.columns = columns}}, .count = 1};
+        test.rows[0].length = test.length;
+        test.set = (TensorSet){.count = 1, .token_element = ELEMENT_U16, .values = {3, 5, 7}};
+        test.set.tensors[0] = (TensorSpec){.source = TENSOR_MASK_DENSE,
+                                           .width = 1,
+                                           .dtype = SEQFEED_INT64,
+                                           .polarity = SEQFEED_POLARITY_KEEP,
+                                           .step_count = 3};
+        add_step(&test.set, (MaskStep){.op = MASK_CAUSAL});
+        add_step(&test.set, (MaskStep){.op = MASK_TOKEN_IDS, .count = 3});
+        add_step(&test.set, (MaskStep){.op = joins[mask]});
+        check_levels(&test, 0);
+    }
+}
+END_TEST
+
 CHECK_MAIN("dense", dense_masks_hold_what_their_steps_say_of_each_query_and_place,
-           dense_masks_of_long_rows_are_no_different)
+           dense_masks_of_long_rows_are_no_different, copied_lines_are_right_to_their_last_byte)

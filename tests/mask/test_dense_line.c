@@ -145,4 +145,22 @@ START_TEST(spans_meet_at_any_byte)
 }
 END_TEST
 
-CHECK_MAIN("dense_line", a_line_is_its_spans_on_every_kind_of_cpu, spans_meet_at_any_byte)
+/* A load is not from the place in its page that any of the last stores has in another. */
+START_TEST(one_of_two_copies_half_a_page_apart_need_not_wait)
+{
+    static const uint8_t memory[4 * DENSE_LINE_APART];
+    const uint8_t *to = memory + 1600;
+
+    for (uint32_t i = 0; i < 2 * DENSE_LINE_APART; i++) {
+        const uint8_t *from = memory + i;
+
+        ck_assert(dense_line_waits(from, to) != dense_line_waits(from + DENSE_LINE_APART, to));
+        for (ptrdiff_t back = 0; back < 24 * CACHE_LINE; back++)
+            if ((from - (to - back)) % 4096 == 0)
+                ck_assert(dense_line_waits(from, to));
+    }
+}
+END_TEST
+
+CHECK_MAIN("dense_line", a_line_is_its_spans_on_every_kind_of_cpu, spans_meet_at_any_byte,
+           one_of_two_copies_half_a_page_apart_need_not_wait)
