@@ -26,16 +26,23 @@ enum {
 
 typedef enum ListForm { LIST_SHORT, LIST_TABLE, LIST_SORTED } ListForm;
 
+/* Ids that are compared one by one. */
+typedef struct FewIds {
+    uint32_t count, group;   /* group: the loop */
+    uint64_t ids[SHORT_MAX]; /* the last one repeated */
+} FewIds;
+
 typedef struct TokenList {
     uint32_t first, count; /* in TensorSet.values */
     ListForm form;
-    bool pads;                /* what stands at padding is one of them */
-    uint32_t id_count, group; /* distinct ids that tokens can have; SHORT: the loop */
-    uint64_t ids[SHORT_MAX];  /* SHORT: the last one repeated */
-    uint64_t *sorted;         /* SORTED */
-    uint8_t *table;           /* TABLE: the answer for each token … */
-    uint64_t table_end;       /* … below this, and for it, which stands for all above */
-    TokenHash *hash;          /* or NULL; instead of the form where token_hash_works() */
+    bool pads;          /* what stands at padding is one of them */
+    uint32_t id_count;  /* distinct ids that tokens can have */
+    FewIds few;         /* SHORT: all; else those that are too high for a table */
+    bool apart;         /* hash or table lack those */
+    uint64_t *sorted;   /* SORTED */
+    uint8_t *table;     /* TABLE: the answer for each token … */
+    uint64_t table_end; /* … below this, and for it, which stands for all above */
+    TokenHash *hash;    /* or NULL; instead of the form where token_hash_works() */
 } TokenList;
 
 struct TokenLists {
@@ -165,48 +172,75 @@ static bool has_hash(const TokenList *list) {
     return list->hash && token_hash_works();
 }
 
-static void make_short(TokenList *list, const uint64_t *ids) {
-    for (uint32_t i = 0; i < SHORT_MAX && list->id_count; i++)
-        list->ids[i] = ids[MIN(i, list->id_count - 1)];
-    while (1u << list->group < list->id_count)
-        list->group++;
+static FewIds few_ids(const uint64_t *ids, uint32_t count) {
+    FewIds few = {.count = count};
+
+    for (uint32_t i = 0; i < SHORT_MAX && count; i++)
+        few.ids[i] = ids[MIN(i, count - 1)];
+    while (1u << few.group < count)
+        few.group++;
+    return few;
+}
+
+/* How many of the sorted ids a table is made of: those that are not too high, if the others are
+ * few. Negative ones, such as -100 among tokens of four bytes, are the highest. */
+static uint32_t count_near(const uint64_t *ids, uint32_t count) {
+    uint32_t near = count;
+
+    while (near > 0 && ids[near - 1] >= TABLE_MAX)
+        near--;
+    return near > 0 && count - near <= SHORT_MAX ? near : count;
 }
 
 /* A byte for every token of one or two bytes; else for those up to the highest id and one more. */
-static int make_table(TokenList *list, const uint64_t *ids, uint64_t end) {
+static int make_table(TokenList *list, const uint64_t *ids, uint32_t count, uint64_t end) {
     list->form = LIST_TABLE;
     list->table_end = end;
     list->table = malloc(end + 1);
     if (!list->table)
         return -ENOMEM;
     memset(list->table, 1, end + 1);
-    for (uint32_t i = 0; i < list->id_count; i++)
+    for (uint32_t i = 0; i < count; i++)
         list->table[ids[i]] = 0;
     return 0;
 }
 
+/* Of more ids than are compared one by one; those from `near` on are high. Takes `ids`. */
+static int make_long(TokenList *list, uint32_t bytes, uint64_t *ids, uint32_t near,
+                     uint64_t *left) {
+    uint64_t end = bytes <= 2 ? UINT64_C(1) << 8 * bytes : ids[near - 1] + 1;
+    bool table = !has_hash(list) && end - 1 < TABLE_MAX && end <= *left;
+    int r;
+
+    list->few = few_ids(ids + near, list->id_count - near);
+    list->apart = list->few.count && (table || has_hash(list));
+    if (!table) {
+        list->form = LIST_SORTED;
+        list->sorted = ids;
+        return 0;
+    }
+    *left -= end;
+    r = make_table(list, ids, near, end);
+    free(ids);
+    return r;
+}
+
 static int make_list(const TensorSet *set, TokenList *list, uint64_t *left) {
-    uint64_t *ids = malloc((list->count + (size_t)1) * sizeof *ids), end = 0;
-    uint32_t bytes = element_bytes(set->token_element);
+    uint64_t *ids = malloc((list->count + (size_t)1) * sizeof *ids);
+    uint32_t bytes = element_bytes(set->token_element), near;
     int r = 0;
 
     if (!ids)
         return -ENOMEM;
-    list->id_count = sort_ids(set, list, ids);
+    list->id_count = near = sort_ids(set, list, ids);
+    if (list->id_count > SHORT_MAX)
+        near = count_near(ids, list->id_count);
     if (list->id_count > SHORTEST_MAX && token_hash_works())
-        r = token_hash_make(bytes == 3 ? 4 : bytes, ids, list->id_count, &list->hash);
-    if (list->id_count)
-        end = bytes <= 2 ? UINT64_C(1) << 8 * bytes : ids[list->id_count - 1] + 1;
-    if (list->id_count <= SHORT_MAX) {
-        make_short(list, ids);
-    } else if (r == 0 && !has_hash(list) && end - 1 < TABLE_MAX && end <= *left) {
-        *left -= end;
-        r = make_table(list, ids, end);
-    } else {
-        list->form = LIST_SORTED;
-        list->sorted = ids;
-        return r;
-    }
+        r = token_hash_make(bytes == 3 ? 4 : bytes, ids, near, &list->hash);
+    if (r == 0 && list->id_count > SHORT_MAX)
+        return make_long(list, bytes, ids, near, left);
+    if (r == 0)
+        list->few = few_ids(ids, list->id_count);
     free(ids);
     return r;
 }
@@ -303,18 +337,22 @@ static void ask_sorted(const TokenList *list, uint32_t bytes, const void *tokens
     }
 }
 
-/* Tokens of 1, 2, 4 or 8 bytes. */
-static void ask(const TokenList *list, uint32_t bytes, const void *tokens, size_t count,
-                uint8_t *to) {
+static void ask_few(const FewIds *few, uint32_t bytes, const void *tokens, size_t count,
+                    uint8_t *to) {
     uint32_t width = bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3;
 
+    all_loops[convert_level()]->none_of[width][few->group](tokens, count, few->ids, few->count, to);
+}
+
+/* All ids, or those that the list's table has. */
+static void ask_form(const TokenList *list, uint32_t bytes, const void *tokens, size_t count,
+                     uint8_t *to) {
     if (list->id_count == 0)
         memset(to, 1, count);
     else if (has_hash(list))
         token_hash_answer(list->hash, bytes, tokens, count, to);
     else if (list->form == LIST_SHORT)
-        all_loops[convert_level()]->none_of[width][list->group](tokens, count, list->ids,
-                                                                list->id_count, to);
+        ask_few(&list->few, bytes, tokens, count, to);
     else if (list->form == LIST_SORTED)
         ask_sorted(list, bytes, tokens, count, to);
     else if (bytes == 1)
@@ -325,6 +363,28 @@ static void ask(const TokenList *list, uint32_t bytes, const void *tokens, size_
         ask_table(list, 4, tokens, count, to);
     else
         ask_table(list, 8, tokens, count, to);
+}
+
+static void ask_both(const TokenList *list, uint32_t bytes, const uint8_t *tokens, size_t count,
+                     uint8_t *to) {
+    uint8_t few[NARROW_TILE];
+
+    ask_form(list, bytes, tokens, count, to);
+    for (size_t at = 0, size; at < count; at += size) {
+        size = MIN(count - at, sizeof few);
+        ask_few(&list->few, bytes, tokens + at * bytes, size, few);
+        for (size_t i = 0; i < size; i++)
+            to[at + i] &= few[i];
+    }
+}
+
+/* Tokens of 1, 2, 4 or 8 bytes. */
+static void ask(const TokenList *list, uint32_t bytes, const void *tokens, size_t count,
+                uint8_t *to) {
+    if (list->apart)
+        ask_both(list, bytes, tokens, count, to);
+    else
+        ask_form(list, bytes, tokens, count, to);
 }
 
 static void ask_tokens(const TokenList *list, uint32_t element, const uint8_t *tokens, size_t count,
@@ -360,7 +420,7 @@ void token_lists_answer(const TensorSet *set, uint32_t first, uint32_t count, co
         uint64_t ids[SHORT_MAX];
 
         list.id_count = sort_ids(set, &list, ids);
-        make_short(&list, ids);
+        list.few = few_ids(ids, list.id_count);
         for (size_t done = 0, size; done < token_count; done += size) {
             size = MIN(token_count - done, sizeof part);
             ask_tokens(&list, set->token_element, tokens + done * element_bytes(set->token_element),

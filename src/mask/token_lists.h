@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* token_lists.h: is a token one of those that a set lists? Lists are made ready once for each set:
  * short ones are compared with vectors of tokens, longer ones become tables (token_hash.h, where
- * the CPU has the instructions; else a byte for each token), or are searched where ids are large.
- * Owner: who owns the set. Afterwards immutable; any thread. */
+ * the CPU has the instructions; else a byte for each token) beside a few ids that are too large for
+ * one, or are searched where many are. Owner: who owns the set. Afterwards immutable; any thread.
+ */
 #pragma once
 
 #include <stdbool.h>

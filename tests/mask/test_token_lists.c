@@ -84,20 +84,25 @@ static void check_lists(const TensorSet *set, uint32_t lists, const uint8_t *tok
     }
 }
 
+/* Of ids of all sizes; or of such as a table has, and few of those that none has. */
+static void add_list(TensorSet *set) {
+    uint32_t length = draw(2) ? draw(20) : draw(draw(5) ? 400 : 1300);
+    uint32_t high = draw(2) ? length : draw(draw(2) ? 4 : 19);
+
+    set->steps[set->step_count++] = (MaskStep){
+        .op = MASK_TOKEN_IDS, .first = set->value_count, .count = length};
+    for (uint32_t i = 0; i < length; i++)
+        set->values[set->value_count++] = i < high ? draw_id() : (int64_t)draw(70000);
+}
+
 static void check_round(TensorSet *set) {
     uint32_t lists = 1 + draw(3), count = draw(TOKENS + 1), bytes;
     uint8_t *tokens;
 
     *set = (TensorSet){.token_element = elements[draw(ARRAY_COUNT(elements))],
                        .token_pad = draw_id()};
-    for (uint32_t list = 0; list < lists; list++) {
-        uint32_t length = draw(2) ? draw(20) : draw(draw(5) ? 400 : 1300);
-
-        set->steps[set->step_count++] = (MaskStep){
-            .op = MASK_TOKEN_IDS, .first = set->value_count, .count = length};
-        for (uint32_t i = 0; i < length; i++)
-            set->values[set->value_count++] = draw_id();
-    }
+    for (uint32_t list = 0; list < lists; list++)
+        add_list(set);
     bytes = element_bytes(set->token_element);
     tokens = malloc(count * bytes + 1); /* exactly: reading beyond is found with a sanitizer */
     for (uint32_t i = 0; i < count; i++) {
