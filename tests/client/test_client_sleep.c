@@ -2,6 +2,8 @@
 /* No publish is slept through, however late its wake comes. Every sleep passes through here. */
 #include <errno.h>
 #include <linux/futex.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include <seqfeed/seqfeed.h>
@@ -89,6 +91,46 @@ START_TEST(a_late_wake_does_not_take_the_next_one_away)
 }
 END_TEST
 
+static void nothing_more(void) {
+}
+
+/* The wish is the first word that a trainer writes when nothing is there: until now its page cannot
+ * be written. A wake of this moment may already take the wish back. */
+static Seqfeed *wishing;
+
+static void wake_at_the_wish(int signal) {
+    uint32_t *bell = &daemon_.writer->header->bell;
+
+    (void)signal;
+    __atomic_store_n(bell, ++daemon_.writer->bell, __ATOMIC_SEQ_CST);
+    if (mprotect((void *)wishing->ack, 4096, PROT_READ | PROT_WRITE) < 0)
+        _exit(1);
+    wishing = NULL;
+}
+
+START_TEST(bell_is_looked_at_before_the_wish_is_told)
+{
+    struct sigaction action = {.sa_handler = wake_at_the_wish}, old;
+    SeqfeedBatch batch;
+    Seqfeed *feed;
+
+    fake_daemon_start(&daemon_, SLOTS, SLOT_BYTES);
+    daemon_.wake_every = 100;
+    wishing = feed = attach();
+    ck_assert_int_eq(sigaction(SIGSEGV, &action, &old), 0);
+    ck_assert_int_eq(mprotect((void *)feed->ack, 4096, PROT_READ), 0);
+    slept = -1;
+    before_sleep = nothing_more;
+    ck_assert_int_eq(seqfeed_next(feed, &batch, 20000000), -ETIMEDOUT);
+    ck_assert_int_eq(sigaction(SIGSEGV, &old, NULL), 0);
+    ck_assert_ptr_null(wishing);
+    ck_assert_ptr_null(before_sleep);
+    ck_assert_int_eq(slept, EAGAIN);
+    seqfeed_detach(feed);
+    fake_daemon_stop(&daemon_);
+}
+END_TEST
+
 static void *consume(void *argument) {
     Seqfeed *feed = argument;
     SeqfeedBatch batch;
@@ -132,4 +174,4 @@ START_TEST(nobody_sleeps_though_a_batch_is_there)
 END_TEST
 
 CHECK_MAIN("client_sleep", a_late_wake_does_not_take_the_next_one_away,
-           nobody_sleeps_though_a_batch_is_there)
+           bell_is_looked_at_before_the_wish_is_told, nobody_sleeps_though_a_batch_is_there)
