@@ -202,21 +202,24 @@ static void commit(Stream *stream, StreamRing *ring) {
     ring->published_ns = now_ns;
 }
 
-/* Is a worker filling the next batch, and has been quick about the last ones? Its end is a step. */
-static bool more_comes_soon(const StreamRing *ring) {
+/* Does the next batch wait for nothing but a worker, which was quick about the last ones? Its end
+ * is a step. A decode takes as long as many batches, and workers take tasks in the order of the
+ * queue, so while one is under way nobody knows how soon. */
+static bool more_comes_soon(const Stream *stream, const StreamRing *ring) {
     const RingWriter *writer = ring->writer;
     const SlotJob *next = &ring->jobs[writer->head % writer->slot_count];
 
     return writer->head < writer->claimed && next->pieces_issued == next->piece_count &&
-           !next->on_device && (ring->unheard + 1) * ring->pace_ns < TOGETHER_NS;
+           !next->on_device && (ring->unheard + 1) * ring->pace_ns < TOGETHER_NS &&
+           atomic_load(&((Stream *)stream)->decodes_in_flight) == 0;
 }
 
 /* To wake a sleeper costs as much as to fill a small batch, for the one who wakes and for the one
  * who is woken. Where trainers wait for every batch they are told of several at once. */
-static void wake_members(StreamRing *ring, bool may_wait) {
+static void wake_members(const Stream *stream, StreamRing *ring) {
     uint32_t most = MIN(ring->writer->slot_count / 2, (uint32_t)TOGETHER_MOST);
 
-    if (ring->unheard == 0 || (may_wait && ring->unheard < most && more_comes_soon(ring)))
+    if (ring->unheard == 0 || (ring->unheard < most && more_comes_soon(stream, ring)))
         return;
     ring->unheard = 0;
     ring_writer_wake(ring->writer);
@@ -350,7 +353,7 @@ static uint32_t step_running(Stream *stream) {
         stream_adopt_epoch(stream);
         stream_claim_all(stream, &pushed);
         for (uint32_t i = 0; i < stream->ring_count; i++)
-            wake_members(&stream->rings[i], true);
+            wake_members(stream, &stream->rings[i]);
         stream_close_windows(stream);
         stream_open_windows(stream, &pushed);
         again = stream_advance_windows(stream, &pushed);
@@ -369,7 +372,7 @@ static uint32_t step_draining(Stream *stream) {
     for (uint32_t i = 0; i < stream->ring_count; i++) {
         stream_issue_pieces(stream, &stream->rings[i], &pushed);
         commit(stream, &stream->rings[i]);
-        wake_members(&stream->rings[i], false);
+        wake_members(stream, &stream->rings[i]);
         done &= stream->rings[i].writer->head == stream->rings[i].writer->claimed;
     }
     if (done && !stream->drained) {
