@@ -46,6 +46,7 @@ class Found:
         return {"cpu_per_million": run["cpu"] * per_million, "mib": run["peak"] / 2**20,
                 "cpu_per_batch_us": run["cpu"] / max(1, run["batches"]) * 1e6,
                 "loader_per_million": (run["cpu"] - run["own_cpu"]) * per_million,
+                "own_per_million": run["own_cpu"] * per_million,
                 "daemon_per_million": (run["cpu"] - run["trainer_cpu"]) * per_million}.get(key, run.get(key))
 
     def ratio(self, task, key, name, other):
@@ -106,19 +107,21 @@ def several(found, task):
                  rows) + failures(found, task)
 
 
-def sharing_cost(found, name, key="loader_per_million"):
+def sharing_cost(found, name, key="loader_per_million", once=4):
     """CPU of four trainers that read an epoch, against that of one: tokens count once."""
     four, one = (found.of(task, name, key) for task in ("share", "W1"))
-    return 4 * four / one if four and one else None
+    return once * four / one if four and one else None
 
 
 def sharing(found):
     rows = [[name + note(found, "share", name), speeds(found, "share", name),
              told(found.of("share", name, "cpu_per_million"), "{:.4f}"), told(sharing_cost(found, name)),
-             told(sharing_cost(found, name, "daemon_per_million")) if name.startswith("seqfeed") else "–"]
+             told(sharing_cost(found, name, "daemon_per_million")) if name.startswith("seqfeed") else "–",
+             told(sharing_cost(found, name, "own_per_million", 1), "{:.2f}")]
             for name in found.loaders("share")]
     return table(["loader", "M tokens/s, all four", "CPU s per M tokens",
-                  "loader CPU of four over that of one", "of these the daemon's"], rows) + failures(found, "share")
+                  "loader CPU of four over that of one", "of these the daemon's",
+                  "a trainer's own look, over one's"], rows) + failures(found, "share")
 
 
 def best(found, begins):
@@ -274,10 +277,10 @@ Numpy's are compared with numpy views, torch's with `seqfeed.torch`.
   depends on who else uses the machine. *Three torch tensors, nothing loaded* is what it takes torch to make
   tensors over memory that is there, after the same sleep in the same run.
 - Trainers that share cost the daemon more although each batch is written once: they read it into the caches
-  of every CPU, from where the next one must be fetched back, and each that has gone to sleep must be woken.
-  Their own part, taking each batch, cannot be shared at all. With a cache that holds all data a batch costs
-  so little that this weighs; where blocks are decoded anew, four trainers that only take batches use
-  1.14 of the CPU of one, the daemon's and their own together ([benchmarks.md](benchmarks.md)).
+  of every CPU, from where the next one must be fetched back. And a second of CPU does less when all CPUs work:
+  *a trainer's own look* is the same work on the same batches. Their own part, to make objects of each batch, cannot
+  be shared at all, and is a third of what a batch costs here. Four trainers in C that only take batches use the CPU
+  of one, the daemon's and their own together ([benchmarks.md](benchmarks.md), *CPU of all*).
 - catid_dataloader has rows of int32 tokens, no mask and nowhere for labels. Here each label is written before
   its sequence's tokens, `context_size` and `min_data_length` are such that a row holds one sequence, and int64
   tokens, mask and labels are made of its rows in numpy. *Packed rows* is what it is made for: 64 rows of 2048,

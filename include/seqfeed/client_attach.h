@@ -284,6 +284,14 @@ static inline uint64_t seqfeed_private_cpus(void) {
     return online > 1 ? (uint64_t)online : 1;
 }
 
+/* Do those who may wait, with two of the daemon's threads, outnumber the CPUs? Then who spins while
+ * it waits takes the CPU from who is waited for. */
+static inline int seqfeed_private_is_crowded(const SeqfeedAttach *request) {
+    uint64_t seats = (uint64_t)request->members * request->local_ranks;
+
+    return seats + 2 > seqfeed_private_cpus();
+}
+
 static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach *attach) {
     SeqfeedPrivateMessage answer;
     /* A daemon that lives says after 5 s what it waits for; this is for one that does not. */
@@ -292,7 +300,7 @@ static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach 
 
     memcpy(feed->feed_name, attach->request.feed, sizeof feed->feed_name);
     feed->shared = attach->request.members > 1;
-    feed->crowded = (uint64_t)attach->request.members + 1 > seqfeed_private_cpus();
+    feed->crowded = seqfeed_private_is_crowded(&attach->request);
     r = seqfeed_private_hello(feed, attach, &speak_ns);
     if (r < 0)
         return r;

@@ -75,8 +75,7 @@ struct Seqfeed {
     int hung_up;
     int64_t wait_started_ns, wait_looked_ns, wait_said_ns;
     int shared;           /* other members read the same ring */
-    int crowded;          /* the ring's members and a worker are more than CPUs: spinning takes
-                             the CPU from who is waited for */
+    int crowded;          /* there are too few CPUs to spin while waiting */
     int64_t wait_mean_ns; /* how long next() has waited lately when it had to */
     char feed_name[SEQFEED_FEED_NAME];
     char plan[SEQFEED_PLAN_BYTES];
