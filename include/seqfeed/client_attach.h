@@ -284,12 +284,12 @@ static inline uint64_t seqfeed_private_cpus(void) {
     return online > 1 ? (uint64_t)online : 1;
 }
 
-/* Do those who may wait, with two of the daemon's threads, outnumber the CPUs? Then who spins while
- * it waits takes the CPU from who is waited for. */
-static inline int seqfeed_private_is_crowded(const SeqfeedAttach *request) {
+/* Do those who may wait, with two of the daemon's workers or its only one, outnumber the CPUs? Then
+ * who spins while it waits takes the CPU from who is waited for. */
+static inline int seqfeed_private_is_crowded(const SeqfeedAttach *request, uint32_t workers) {
     uint64_t seats = (uint64_t)request->members * request->local_ranks;
 
-    return seats + 2 > seqfeed_private_cpus();
+    return seats + (workers > 1 ? 2 : 1) > seqfeed_private_cpus();
 }
 
 static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach *attach) {
@@ -300,7 +300,6 @@ static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach 
 
     memcpy(feed->feed_name, attach->request.feed, sizeof feed->feed_name);
     feed->shared = attach->request.members > 1;
-    feed->crowded = seqfeed_private_is_crowded(&attach->request);
     r = seqfeed_private_hello(feed, attach, &speak_ns);
     if (r < 0)
         return r;
@@ -322,6 +321,8 @@ static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach 
         r = seqfeed_private_map(feed, attach, &answer);
     if (r == 0)
         r = seqfeed_private_check_header(feed, attach);
+    if (r == 0)
+        feed->crowded = seqfeed_private_is_crowded(&attach->request, feed->header->workers);
     if (r == 0)
         r = seqfeed_private_begin(feed, attach, &answer.body.welcome);
     seqfeed_private_message_close(&answer);

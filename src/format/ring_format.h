@@ -91,7 +91,7 @@ typedef struct SeqfeedRingHeader {
     uint32_t rank;
     uint32_t world;
     uint32_t daemon_pid;
-    uint32_t reserved_0;
+    uint32_t workers; /* threads of the daemon that fill batches; 0: not told */
     uint8_t instance[16]; /* random, one per start of the daemon */
     uint64_t reserved_1[4];
     char plan[SEQFEED_PLAN_BYTES]; /* the feed's side of a cursor, in full, NUL-terminated */

@@ -180,6 +180,7 @@ static int make_ring(Stream *stream, StreamRing *ring, Error *error) {
         .slot_bytes = stream->feed->slot_bytes,
         .rank = ring->rank,
         .world = stream->world,
+        .workers = stream->pipeline->options.workers,
         .plan = plan,
         .start_cursor = cursor,
     };

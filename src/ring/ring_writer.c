@@ -145,6 +145,7 @@ static void ring_writer_write_header(RingWriter *writer, const RingOptions *opti
     header->rank = options->rank;
     header->world = options->world;
     header->daemon_pid = (uint32_t)getpid();
+    header->workers = options->workers;
     memcpy(header->instance, options->instance, sizeof header->instance);
     copy_text(header->plan, sizeof header->plan, options->plan);
     copy_text(header->start_cursor, sizeof header->start_cursor, options->start_cursor);

@@ -42,6 +42,7 @@ typedef struct RingOptions {
     uint32_t slot_count; /* 1..SEQFEED_SLOTS_MAX */
     uint64_t slot_bytes;
     uint32_t rank, world;
+    uint32_t workers; /* how many threads fill batches, as trainers are told */
     uint8_t instance[16];
     const char *plan; /* feed_plan_text() */
     const char *start_cursor;

@@ -156,6 +156,7 @@ void fake_daemon_start(FakeDaemon *daemon, uint32_t slots, uint64_t slot_bytes) 
     RingOptions options = {.slot_count = slots,
                            .slot_bytes = slot_bytes,
                            .world = 1,
+                           .workers = 2,
                            .plan = "sf1;plan",
                            .start_cursor = "sf1;epoch=0;index=0"};
     int r;

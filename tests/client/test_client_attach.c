@@ -177,7 +177,7 @@ START_TEST(a_daemon_that_is_silent_is_a_time_out)
 END_TEST
 
 /* Who waits spins only where that takes the CPU from nobody. */
-START_TEST(trainers_that_leave_no_two_cpus_are_a_crowd)
+START_TEST(trainers_and_workers_that_outnumber_the_cpus_are_a_crowd)
 {
     SeqfeedOptions options = {.socket = daemon_.address.sun_path, .feed = "train", .group = "g"};
     uint64_t cpus = seqfeed_private_cpus();
@@ -186,14 +186,16 @@ START_TEST(trainers_that_leave_no_two_cpus_are_a_crowd)
 
     ck_assert_uint_ge(cpus, 1);
     ck_assert_uint_le(cpus, (uint64_t)sysconf(_SC_NPROCESSORS_CONF));
-    for (uint64_t seats = 1; seats <= cpus + 1; seats++) {
-        fake_daemon_start(&daemon_, 2, 4096);
-        options.members = (uint32_t)seats;
+    for (uint32_t seats = 1; seats <= cpus + 1; seats++) {
+        const SeqfeedAttach ranks = {.members = 1, .local_ranks = seats};
+
+        for (uint32_t workers = 0; workers <= 3; workers++)
+            ck_assert_int_eq(seqfeed_private_is_crowded(&ranks, workers),
+                             seats + (workers < 2 ? 1 : 2) > cpus);
+        fake_daemon_start(&daemon_, 2, 4096); /* it has two workers */
+        options.members = seats;
         ck_assert_int_eq(seqfeed_attach(&feed, &options, &error), 0);
         ck_assert_int_eq(feed->crowded, seats + 2 > cpus);
-        ck_assert_int_eq(seqfeed_private_is_crowded(
-                             &(SeqfeedAttach){.members = 1, .local_ranks = (uint32_t)seats}),
-                         seats + 2 > cpus);
         seqfeed_detach(feed);
         fake_daemon_stop(&daemon_);
     }
@@ -550,7 +552,8 @@ CHECK_MAIN("client_attach", without_a_daemon_the_sentence_names_every_place,
            options_that_make_no_sense_are_refused_before_anything_is_asked,
            the_request_says_what_the_options_say, a_refusal_is_passed_on_word_for_word,
            a_daemon_that_says_what_it_waits_for_is_waited_for,
-           a_daemon_that_is_silent_is_a_time_out, trainers_that_leave_no_two_cpus_are_a_crowd,
+           a_daemon_that_is_silent_is_a_time_out,
+           trainers_and_workers_that_outnumber_the_cpus_are_a_crowd,
            answers_to_hello_that_are_no_answers_are_refused,
            a_ring_that_contradicts_itself_is_refused, memory_without_its_seals_is_refused,
            a_batch_that_contradicts_itself_is_refused,

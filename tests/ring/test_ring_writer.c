@@ -18,6 +18,7 @@ static RingWriter *new_ring(uint32_t slots) {
                            .slot_bytes = 5000,
                            .rank = 2,
                            .world = 4,
+                           .workers = 5,
                            .instance = {1, 2, 3},
                            .plan = "a plan",
                            .start_cursor = "sf1;epoch=0"};
@@ -85,6 +86,7 @@ START_TEST(the_header_describes_the_memory)
     ck_assert_uint_eq(header->slots_offset + 3 * header->slot_bytes, header->ring_bytes);
     ck_assert_uint_eq(header->rank, 2);
     ck_assert_uint_eq(header->world, 4);
+    ck_assert_uint_eq(header->workers, 5);
     ck_assert_str_eq(header->plan, "a plan");
     ck_assert_str_eq(header->start_cursor, "sf1;epoch=0");
     ck_assert_uint_eq(header->instance[2], 3);
