@@ -7,7 +7,7 @@
  *
  * 1. Handing over bytes. The slot and its descriptor are written with ordinary stores by whoever
  *    assembled the batch; the stores reach the publisher through the pipeline's own
- *    synchronisation. Then come `sequence` and `head`, both store-release. A trainer that
+ *    synchronisation. Then come `sequence` and `head`, release and seq_cst. A trainer that
  *    load-acquires a head above n therefore sees all of batch n. The other way round, a trainer
  *    reads the slot first and then store-releases `released`; the writer load-acquires it before
  *    the slot is claimed again, so the next tenant's stores cannot overtake the old tenant's loads.
