@@ -48,6 +48,21 @@ typedef struct BenchOptions {
     uint64_t input_bytes; /* instead of what the feed says; 0: that */
 } BenchOptions;
 
+/* One ring, in batches of 16 sequences. */
+static inline BenchOptions bench_usual(uint64_t sequences, uint32_t members) {
+    static const uint32_t ranks[BENCH_RINGS] = {0, 1, 2, 3, 4, 5, 6, 7};
+
+    return (BenchOptions){.sequences = sequences,
+                          .block_target = 4096,
+                          .window = 2,
+                          .strands = 1,
+                          .world = 1,
+                          .ring_count = 1,
+                          .members = members,
+                          .ranks = ranks,
+                          .extra = "    batch: {size: 16}\n"};
+}
+
 static inline void bench_make(Bench *bench, const BenchOptions *options) {
     char path[128];
     FILE *file;

@@ -8,8 +8,6 @@
 #include "pipeline/stream_trace.h"
 #include "ring/ring_writer.h"
 
-static const uint32_t ranks[] = {0, 1, 2, 3};
-
 static const char dense[] = "    batch: {size: 5, last: pad}\n"
                             "    pad: {to: 96}\n"
                             "    tensors:\n"
@@ -36,16 +34,11 @@ static const char packed[] = "    batch: {policy: pack, size: 3, length: 120, la
                              "      blocks: {make: block_lists, block: 16}\n";
 
 static BenchOptions usual(const char *extra) {
-    return (BenchOptions){.sequences = 600,
-                          .block_target = 4096,
-                          .window = 2,
-                          .strands = 1,
-                          .world = 1,
-                          .ring_count = 1,
-                          .members = 1,
-                          .ranks = ranks,
-                          .masks = &fake_device,
-                          .extra = extra};
+    BenchOptions options = bench_usual(600, 1);
+
+    options.masks = &fake_device;
+    options.extra = extra;
+    return options;
 }
 
 /* What is claimed from here on goes to the device. */

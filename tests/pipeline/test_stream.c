@@ -415,17 +415,10 @@ END_TEST
 /* The rings of ranks that left are passed over; the others see all of theirs. */
 START_TEST(a_ring_without_members_does_not_hold_up_the_others)
 {
-    BenchOptions options = {.sequences = 3000,
-                            .block_target = 4096,
-                            .window = 2,
-                            .strands = 1,
-                            .world = 2,
-                            .ring_count = 2,
-                            .members = 1,
-                            .ranks = ranks_all,
-                            .extra = "    batch: {size: 16}\n"};
+    BenchOptions options = bench_usual(3000, 1);
     Bench bench;
 
+    options.world = options.ring_count = 2;
     bench_make(&bench, &options);
     bench_start(&bench, &options);
     (void)bench_next(&bench, 1);
@@ -441,15 +434,7 @@ END_TEST
 
 START_TEST(a_member_that_lies_is_thrown_out)
 {
-    BenchOptions options = {.sequences = 500,
-                            .block_target = 4096,
-                            .window = 2,
-                            .strands = 1,
-                            .world = 1,
-                            .ring_count = 1,
-                            .members = 2,
-                            .ranks = ranks_all,
-                            .extra = "    batch: {size: 16}\n"};
+    BenchOptions options = bench_usual(500, 2);
     PipelineEvent event;
     Bench bench;
 
@@ -469,15 +454,7 @@ END_TEST
  * left waiting: the one in front, the one behind, and the one that leaves while it is asked. */
 START_TEST(the_slowest_of_the_members_is_asked)
 {
-    BenchOptions options = {.sequences = 2000,
-                            .block_target = 4096,
-                            .window = 2,
-                            .strands = 1,
-                            .world = 1,
-                            .ring_count = 1,
-                            .members = 3,
-                            .ranks = ranks_all,
-                            .extra = "    batch: {size: 16}\n"};
+    BenchOptions options = bench_usual(2000, 3);
     uint64_t released[3] = {0}, asked[3] = {0};
     uint32_t left = 3, random = 1;
     SeqfeedRingHeader *header;
@@ -515,15 +492,7 @@ END_TEST
 
 START_TEST(drain_publishes_what_was_begun_and_says_so)
 {
-    BenchOptions options = {.sequences = 500,
-                            .block_target = 4096,
-                            .window = 2,
-                            .strands = 1,
-                            .world = 1,
-                            .ring_count = 1,
-                            .members = 1,
-                            .ranks = ranks_all,
-                            .extra = "    batch: {size: 16}\n"};
+    BenchOptions options = bench_usual(500, 1);
     Bench bench;
 
     bench_make(&bench, &options);

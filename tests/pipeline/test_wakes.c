@@ -12,7 +12,6 @@
 
 enum { SLOTS = 8 };
 
-static const uint32_t ranks_all[] = {0};
 static Bench bench;
 static int64_t now_ns, step_ns; /* each look at the clock takes so long */
 static uint64_t wakes, heard;   /* and what had been published at the last one */
@@ -48,17 +47,11 @@ void __wrap_ring_writer_set_wake(RingWriter *writer, uint64_t wake_at, uint32_t 
 }
 
 static BenchOptions usual(uint32_t slots) {
-    return (BenchOptions){.sequences = 2000,
-                          .block_target = 4096,
-                          .window = 2,
-                          .strands = 1,
-                          .world = 1,
-                          .ring_count = 1,
-                          .members = 2,
-                          .slots = slots,
-                          .ranks = ranks_all,
-                          .cache = UINT64_MAX,
-                          .extra = "    batch: {size: 16}\n"};
+    BenchOptions options = bench_usual(2000, 2);
+
+    options.slots = slots;
+    options.cache = UINT64_MAX;
+    return options;
 }
 
 static void start(const BenchOptions *options, int64_t each_look_ns) {
