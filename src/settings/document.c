@@ -260,9 +260,8 @@ static int parse_children(DocumentParser *parser, DocumentNode *node) {
             return r;
         if (event.type == YAML_SEQUENCE_END_EVENT || event.type == YAML_MAPPING_END_EVENT)
             return 0;
-        if (node->child_count == DOCUMENT_CHILDREN_MAX)
-            return refuse(parser, place_of(&event.start_mark),
-                          "more than 1024 entries in one place");
+        if (node->kind == DOCUMENT_MAPPING && node->child_count == DOCUMENT_KEYS_MAX)
+            return refuse(parser, place_of(&event.start_mark), "more than 1024 keys in one place");
         r = node->kind == DOCUMENT_MAPPING ? parse_pair(parser, &event, node)
                                            : parse_node(parser, node, NULL, &event);
         if (r < 0)

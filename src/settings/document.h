@@ -11,7 +11,7 @@
 
 enum {
     DOCUMENT_NODES_MAX = 10000,
-    DOCUMENT_CHILDREN_MAX = 1024,
+    DOCUMENT_KEYS_MAX = 1024, /* of one mapping; a new key is held against each before it */
     DOCUMENT_PATH_BYTES = 256 /* a node's path is cut to this */
 };
 

@@ -261,6 +261,7 @@ def test_lists_of_token_ids_of_every_length(tmp_path, kind, highest):
     pool = [draw.randrange(highest + 1) for _ in range(300)] + list(range(100))
     rows = [{"tokens": draw.choices(pool, k=draw.randrange(1, 200))} for _ in range(30)]
     lists = {"none": [], "one": pool[:1], "five": pool[:5], "fifteen": pool[:15], "many": pool[:200],
+             "most": [draw.choice((draw.choice(pool), draw.randrange(highest + 1))) for _ in range(3400)],
              "low": list(range(0, 100, 3)), "foreign": [-1, 2**50, *pool[:3]], "padding": [7, 7, *range(20)]}
     tensors = {name: {"mask": {"token_ids": ids}} for name, ids in lists.items()}
     tensors["special"] = {"make": "special_tokens_mask", "ids": lists["many"], "dtype": "uint8"}

@@ -185,7 +185,7 @@ START_TEST(hostile_files_of_the_largest_size_are_answered_at_once)
 }
 END_TEST
 
-START_TEST(more_values_or_entries_than_any_configuration_has_are_refused)
+START_TEST(more_values_or_keys_than_any_configuration_has_are_refused)
 {
     char *bytes = malloc(SETTINGS_FILE_MAX), *at = bytes;
     DocumentNode *root = NULL;
@@ -194,7 +194,7 @@ START_TEST(more_values_or_entries_than_any_configuration_has_are_refused)
     for (int i = 0; i < 1030; i++)
         at += sprintf(at, "k%d: 1\n", i);
     ck_assert_int_eq(document_parse(bytes, (size_t)(at - bytes), "f", &root, &error), -EINVAL);
-    ck_assert_ptr_nonnull(strstr(error.text, "f:1025:1: more than 1024 entries"));
+    ck_assert_ptr_nonnull(strstr(error.text, "f:1025:1: more than 1024 keys"));
     at = bytes;
     for (int i = 0; i < 20; i++) {
         at += sprintf(at, "k%d: [", i);
@@ -212,4 +212,4 @@ CHECK_MAIN("document", nodes_know_their_place_their_path_and_their_order,
            quotes_and_blocks_make_no_difference, a_byte_order_mark_and_windows_lines_are_fine,
            what_settings_do_not_need_is_refused_with_its_place, nul_bytes_are_refused,
            sixteen_levels_are_allowed, hostile_files_of_the_largest_size_are_answered_at_once,
-           more_values_or_entries_than_any_configuration_has_are_refused)
+           more_values_or_keys_than_any_configuration_has_are_refused)

@@ -381,6 +381,31 @@ START_TEST(too_many_feeds_are_refused)
 }
 END_TEST
 
+START_TEST(masks_list_as_many_numbers_as_there_is_room_for)
+{
+    char *text = malloc(128 + 8 * SETTINGS_MASK_VALUES_MAX), *at;
+    Settings *settings = NULL;
+    Error error = {0};
+
+    for (uint32_t more = 0; more < 2; more++) {
+        at = text + sprintf(text, "feeds: {t: {dataset: d, tensors: {x: {mask: {token_ids: [");
+        for (uint32_t i = 0; i < SETTINGS_MASK_VALUES_MAX + more; i++)
+            at += sprintf(at, "%u,", i);
+        strcpy(at, "]}}}}}");
+        if (more == 0) {
+            settings = load(text, NULL);
+            ck_assert_uint_eq(settings->feeds[0].mask_value_count, SETTINGS_MASK_VALUES_MAX);
+            settings_free(settings);
+            settings = NULL;
+        }
+    }
+    ck_assert_int_eq(settings_parse(text, strlen(text), "c.yaml", "/", NULL, 0, &settings, &error),
+                     -EINVAL);
+    ck_assert_ptr_nonnull(strstr(error.text, "list more than 4096 numbers"));
+    free(text);
+}
+END_TEST
+
 START_TEST(overrides_replace_values_and_add_keys)
 {
     CLEANUP(free_settings) Settings *size = load(everything, "feeds.a.b-c_9.batch.size=12");
@@ -502,6 +527,6 @@ CHECK_MAIN("settings", a_feed_with_a_dataset_has_the_defaults_for_all_else,
            every_key_is_stored_with_its_place, a_mapping_of_tensors_keeps_its_order_and_its_pads,
            mistakes_are_named_with_their_place_and_what_is_allowed,
            a_socket_path_that_no_socket_can_have_is_refused, too_many_feeds_are_refused,
-           overrides_replace_values_and_add_keys, mistakes_in_overrides_are_named_by_the_option,
+           masks_list_as_many_numbers_as_there_is_room_for, overrides_replace_values_and_add_keys, mistakes_in_overrides_are_named_by_the_option,
            errors_name_the_file_the_option_or_the_default,
            only_a_small_regular_file_that_not_everybody_can_write_is_read)
