@@ -232,10 +232,11 @@ def seqfeed_config(job, **more):
 
 class SeqfeedServer:
     """The daemon of several trainers."""
+    settings: dict = {}  # beside the feed
 
     def __init__(self, job, place):
         import seqfeed
-        self.daemon = seqfeed.Daemon(seqfeed_config(job))
+        self.daemon = seqfeed.Daemon(seqfeed_config(job, **self.settings))
         made = place.with_suffix(".new")
         made.write_text(self.daemon.socket)
         made.rename(place)
@@ -244,16 +245,19 @@ class SeqfeedServer:
         self.daemon.stop()
 
 
+class SeqfeedServerAnew(SeqfeedServer):
+    settings = {"cache": 0}
+
+
 class Seqfeed(Loader):
     """attach() and numpy views. Alone it starts its daemon as well, several share one."""
     needs, format, server = ("seqfeed",), "seqfeed", SeqfeedServer
     tasks = ("W0", "W1", "W2", "W3", "W4", "W5", "share")
-    settings: dict = {}  # beside the feed
 
     def __init__(self, job):
         super().__init__(job)
         import seqfeed
-        self.daemon = None if job.server else seqfeed.Daemon(seqfeed_config(job, **self.settings))
+        self.daemon = None if job.server else seqfeed.Daemon(seqfeed_config(job, **self.server.settings))
         options = {"socket": self.daemon.socket if self.daemon else self._socket(), "rank": job.rank,
                    "world_size": job.world, "local_world_size": job.world}
         if job.trainers > 1:
@@ -291,7 +295,7 @@ class Seqfeed(Loader):
 
 class SeqfeedAnew(Seqfeed):
     """The same, but each epoch is read and decoded anew, as most others do."""
-    tasks, settings = ("W1",), {"cache": 0}
+    tasks, server = ("W1", "share"), SeqfeedServerAnew
 
 
 class SeqfeedTorch(Seqfeed):

@@ -29,11 +29,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LIMIT_S = 240     # of one run
 SAMPLE_S = 0.1    # of memory
+BESIDE = report.BESIDE  # not asked for: W1 once more right before each run of four trainers, which it is compared with
 # Task -> trainers, world, and what the job says beside.
 # In the order in which they are run.
 TASKS = {"check": (1, 1, {"check": True, "epochs": 1}), "W1": (1, 1, {}), "W0": (1, 1, {"touch": False}),
          "W5": (1, 1, {"step_ms": 5}), "share": (4, 1, {}), "W2": (2, 1, {}), "W3": (2, 2, {}),
-         "W4": (1, 1, {"bucket": True})}
+         "W4": (1, 1, {"bucket": True}), BESIDE: (1, 1, {})}
 
 
 class Failed(Exception):
@@ -205,6 +206,7 @@ class Comparison:
                "wait_p99_us": max(one["wait_p99_us"] for one in told),
                "cpu": sum(one["cpu"] for one in told + servers),
                "own_cpu": sum(one["own_cpu"] for one in told),
+               "loop_us": max(one.get("loop_us", 0) for one in told),
                "trainer_cpu": sum(one["self_cpu"] for one in told),
                "cells": sum(one["sums"]["cells"] for one in told)}
         run["speed"] = tokens / run["seconds"]
@@ -218,15 +220,15 @@ class Comparison:
 
     # --- all of them ---
 
-    def try_run(self, name, task):
+    def try_run(self, name, task, number):
         try:
             if time.monotonic() > self.until:
                 raise Failed("not run, the time was over")
             run = self.run(name, task)
         except Failed as failure:
             run = {"loader": name, "task": task, "failed": str(failure)}
-        self.runs.append(run)
-        if "speed" in run and task in ("check", "W1"):
+        self.runs.append(run | {"round": number})
+        if "speed" in run and task in ("check", "W1", BESIDE):
             self.speed[name] = run["speed"]
         print(said(run), file=sys.stderr, flush=True)
         return run
@@ -242,7 +244,9 @@ class Comparison:
         for number in range(count):
             for name in self.loaders(task):
                 if number == 0 or name.startswith(goals):
-                    self.try_run(name, task)
+                    if task == "share" and "W1" in self.facts["loaders"][name]["tasks"]:
+                        self.try_run(name, BESIDE, number)
+                    self.try_run(name, task, number)
 
 
 def said(run):
@@ -314,7 +318,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, default=ROOT / ".cache" / "bench-peers")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="for the C client")
     parser.add_argument("--all", action="store_true", help="every task")
-    parser.add_argument("--tasks", default="check,W1", help=",".join(TASKS))
+    parser.add_argument("--tasks", default="check,W1", help=",".join(task for task in TASKS if task != BESIDE))
     parser.add_argument("--loaders", help="words of their names, with commas; default: all that are there")
     parser.add_argument("--tokens", type=int, default=6_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -330,7 +334,7 @@ def main():
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started ends too
     python = str(arguments.venv.resolve() / "bin/python") if arguments.venv else sys.executable
-    tasks = list(TASKS) if arguments.all else arguments.tasks.split(",")
+    tasks = [task for task in TASKS if task != BESIDE] if arguments.all else arguments.tasks.split(",")
     before, begun = machine(), time.monotonic()
     consumer = find_consumer(arguments.build.resolve())
     facts = look(python, arguments.loaders and arguments.loaders.split(","), consumer)

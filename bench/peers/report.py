@@ -11,6 +11,7 @@ OURS, TORCH, VIEWS, CLIENT = ("seqfeed, numpy views", "seqfeed.torch", "seqfeed.
 SPEED_GOALS = (("PyTorch DataLoader, 1 worker", 15), ("PyTorch DataLoader, 2 workers", 15),
                ("PyTorch DataLoader, in process", 3), ("MosaicML Streaming", 40), ("WebDataset", 40),
                ("numpy + zstandard by hand", 2.5))
+BESIDE = "alone"  # one trainer, right before four of its kind
 AT_HAND = "three torch tensors, nothing loaded"
 IN_GOALS = ("seqfeed", *(begins for begins, _ in SPEED_GOALS))
 TITLES = {"W1": "W1: one trainer", "W4": "W4: one trainer, batches of like lengths",
@@ -108,9 +109,12 @@ def several(found, task):
 
 
 def sharing_cost(found, name, key="loader_per_million", trainers=4):
-    """CPU of four trainers that read an epoch, or of one among them, against that of one alone."""
-    each, alone = (found.of(task, name, key) for task in ("share", "W1"))
-    return trainers * each / alone if each and alone else None
+    """CPU of four trainers that read an epoch, or of one among them, against that of one alone: the median over
+    pairs of runs, one right after the other, since the machine's speed changes by the minute."""
+    alone = {run["round"]: found.value(run, key) for run in found.kept.get((BESIDE, name), [])}
+    ratios = [trainers * found.value(run, key) / alone[run["round"]]
+              for run in found.kept.get(("share", name), []) if alone.get(run["round"])]
+    return statistics.median(ratios) if ratios else None
 
 
 def sharing(found):
@@ -215,13 +219,14 @@ by their sums.
 | W3 | two ranks, half of the batches each |
 | W4 | W1 with batches of sequences of like lengths; only loaders that can, or for which it was written by hand |
 | W5 | W1 with a training step of 5 ms (a sleep) after each of {steps} batches: how long `next` takes |
-| share | four trainers as in W2 |
+| share | four trainers as in W2, and right before each run one alone, with which it is compared |
 
 - tokens/s: real tokens, without padding, from before the loader is built until its last batch, over whole epochs
   and at least {seconds:g} s; imports are left out, the start of daemon and workers is not. What a goal is
   about has its turn {rounds} times: median and range.
 - CPU: user and system time of all processes, the trainer's own and the daemon's included. *Loader CPU* is without
-  the time in which trainers look into batches.
+  the time in which trainers look into batches, and without what their loop and its clocks take over batches that are
+  there ({loop:.1f} us each).
 - First batch: from before the loader is built, which for seqfeed includes the start of its daemon.
 - Memory: the most, of all processes together, in the epoch that is checked; shared and mapped pages count once,
   and the interpreter with its imports counts.
@@ -296,10 +301,11 @@ def page(found, settings):
     versions = ", ".join(f"{name} {number}" for name, number in found.facts["versions"].items())
     missing = "".join(f"- {name}: left out, {', '.join(modules)} is not there.\n"
                       for name, modules in found.facts["missing"].items() if modules)
+    loop = statistics.median([run.get("loop_us", 0) for runs in found.kept.values() for run in runs] or [0])
     load = found.machine["load"]
     busy = "The machine was busy with other work: take orders and CPU times from this run, no speeds.\n"
     return PAGE.format(
-        **found.machine, **TITLES, busy=busy if load > 0.5 * found.machine["cpus"] else "",
+        **found.machine, **TITLES, loop=loop, busy=busy if load > 0.5 * found.machine["cpus"] else "",
         minutes=found.minutes, python=found.facts["python"], versions=versions,
         tokens=found.corpus["tokens"], sequences=found.corpus["sequences"], **settings,
         goals=goal_table(found), one=one_trainer(found), hand_over=several(found, "W0"),

@@ -63,7 +63,8 @@ def test_seqfeed_runs_every_task(tmp_path):
     for name in set(OWN) - set(here):
         assert f"{name}: left out" in ran.stderr
     seen = {(run["task"], run["loader"]) for run in found["runs"]}
-    assert {task for task, _ in seen} == {"check", "W0", "W1", "W2", "W3", "W4", "W5", "share"}
+    assert {task for task, _ in seen} == {"check", "W0", "W1", "W2", "W3", "W4", "W5", "share",
+                                          report.BESIDE}
     assert {name for _, name in seen} == set(here)
     for run in found["runs"]:
         assert run.get("right", run["task"] in ("W0", "W5")), run
@@ -77,7 +78,7 @@ def test_seqfeed_runs_every_task(tmp_path):
 
 def run(task, name, speed, **more):
     return {"task": task, "loader": name, "tokens": 10**6, "seconds": 1e6 / speed, "speed": speed, "cpu": 0.02,
-            "own_cpu": 0.01, "trainer_cpu": 0.012, "batches": 60, "peak": 50 << 20, "first_ms": 40,
+            "own_cpu": 0.01, "trainer_cpu": 0.012, "batches": 60, "peak": 50 << 20, "first_ms": 40, "round": 0,
             "wait_p50_us": 5, "wait_p99_us": 9, "missing": 0, "right": True} | more
 
 
@@ -108,14 +109,19 @@ def test_the_best_of_a_peers_lines_counts():
     assert "tokens/s over WebDataset, 2 workers | 40 | 25.0, **missed**" in report.goal_table(found)
 
 
-def test_medians_of_rounds_and_the_cost_of_sharing():
-    found = made_up([run("W1", report.OURS, speed) for speed in (1e6, 9e6, 3e6)]
-                    + [run("share", report.OURS, 1e6, cpu=0.014, own_cpu=0.0115,
-                           trainer_cpu=0.01)])
-    assert found.of("W1", report.OURS, "speed") == 3e6
-    # 0.01 s a million tokens for one; four get a million tokens each million times 0.0025 s.
-    assert report.sharing_cost(found, report.OURS) == pytest.approx(4 * 0.0025 / 0.01)
-    assert report.sharing_cost(found, report.OURS, "daemon_per_million") == pytest.approx(4 * 0.004 / 0.008)
+def test_of_several_rounds_the_median_counts():
+    assert made_up([run("W1", report.OURS, speed) for speed in (1e6, 9e6, 3e6)]).of("W1", report.OURS, "speed") == 3e6
+
+
+def test_sharing_is_compared_with_the_run_right_before():
+    alone = [run(report.BESIDE, report.OURS, 1e6, round=number, cpu=0.01 + seconds)  # own_cpu is 0.01
+             for number, seconds in enumerate((0.01, 0.02, 0.005, 0.1))]             # four failed after the last
+    four = [run("share", report.OURS, 1e6, round=number, cpu=0.014, own_cpu=0.0115, trainer_cpu=0.01)
+            for number in (2, 0, 1)]
+    found = made_up(alone + four)
+    # Loading costs four 4 x 0.0025 s, one 0.01, 0.02, 0.005 s; the daemon 4 x 0.004 s and 0.008, 0.018, 0.003 s.
+    assert report.sharing_cost(found, report.OURS) == pytest.approx(1)
+    assert report.sharing_cost(found, report.OURS, "daemon_per_million") == pytest.approx(2)
 
 
 def test_where_another_is_better_is_told():
