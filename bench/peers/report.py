@@ -46,6 +46,7 @@ class Found:
         per_million = 1e6 / max(1, run["tokens"])
         return {"cpu_per_million": run["cpu"] * per_million, "mib": run["peak"] / 2**20,
                 "cpu_per_batch_us": run["cpu"] / max(1, run["batches"]) * 1e6,
+                "loader_per_batch_us": (run["cpu"] - run["own_cpu"]) / max(1, run["batches"]) * 1e6,
                 "loader_per_million": (run["cpu"] - run["own_cpu"]) * per_million,
                 "own_per_million": run["own_cpu"] * per_million,
                 "daemon_per_million": (run["cpu"] - run["trainer_cpu"]) * per_million}.get(key, run.get(key))
@@ -108,24 +109,36 @@ def several(found, task):
                  rows) + failures(found, task)
 
 
-def sharing_cost(found, name, key="loader_per_million", trainers=4):
-    """CPU of four trainers that read an epoch, or of one among them, against that of one alone: the median over
-    pairs of runs, one right after the other, since the machine's speed changes by the minute."""
+def sharing_pairs(found, name, key, trainers=4):
+    """(of one alone, of four that share, or of so many among them), for an epoch: runs right after each other,
+    since the machine's speed changes by the minute."""
     alone = {run["round"]: found.value(run, key) for run in found.kept.get((BESIDE, name), [])}
-    ratios = [trainers * found.value(run, key) / alone[run["round"]]
-              for run in found.kept.get(("share", name), []) if alone.get(run["round"])]
+    return [(alone[run["round"]], trainers * found.value(run, key)) for run in found.kept.get(("share", name), [])
+            if alone.get(run["round"])]
+
+
+def sharing_cost(found, name, key="loader_per_million", trainers=4):
+    """CPU of four trainers that share, over that of one alone: the median of the pairs."""
+    ratios = [four / alone for alone, four in sharing_pairs(found, name, key, trainers)]
     return statistics.median(ratios) if ratios else None
+
+
+def sharing_adds(found, name):
+    """Microseconds of loader CPU a batch for each trainer beyond the first."""
+    added = [(four - alone) / 3 for alone, four in sharing_pairs(found, name, "loader_per_batch_us")]
+    return statistics.median(added) if added else None
 
 
 def sharing(found):
     rows = [[name + note(found, "share", name), speeds(found, "share", name),
              told(found.of("share", name, "cpu_per_million"), "{:.4f}"), told(sharing_cost(found, name)),
              told(sharing_cost(found, name, "daemon_per_million")) if name.startswith("seqfeed") else "–",
-             told(sharing_cost(found, name, "own_per_million", 1), "{:.2f}")]
+             told(sharing_cost(found, name, "own_per_million", 1), "{:.2f}"), told(sharing_adds(found, name), "{:.0f}")]
             for name in found.loaders("share")]
     return table(["loader", "M tokens/s, all four", "CPU s per M tokens",
                   "loader CPU of four over that of one", "of these the daemon's",
-                  "a trainer's own look, over one's"], rows) + failures(found, "share")
+                  "a trainer's own look, over one's", "each further trainer adds, us of loader CPU a batch"],
+                 rows) + failures(found, "share")
 
 
 def best(found, begins):

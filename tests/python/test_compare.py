@@ -122,6 +122,8 @@ def test_sharing_is_compared_with_the_run_right_before():
     # Loading costs four 4 x 0.0025 s, one 0.01, 0.02, 0.005 s; the daemon 4 x 0.004 s and 0.008, 0.018, 0.003 s.
     assert report.sharing_cost(found, report.OURS) == pytest.approx(1)
     assert report.sharing_cost(found, report.OURS, "daemon_per_million") == pytest.approx(2)
+    # Of 60 batches; the median pair costs one as much as four.
+    assert report.sharing_adds(found, report.OURS) == pytest.approx(0)
 
 
 def test_where_another_is_better_is_told():
