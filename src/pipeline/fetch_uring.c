@@ -4,6 +4,7 @@
  *
  * Files and buffers are registered when they are first used. That is a gain only: where the kernel
  * refuses (RLIMIT_MEMLOCK, a full table) the same read runs unregistered. */
+#include <assert.h>
 #include <errno.h>
 #include <liburing.h>
 #include <stdio.h>
@@ -50,6 +51,7 @@ static int slot_take(SlotTable *table) {
 }
 
 static void slot_give(SlotTable *table, int slot) {
+    assert(table->free_count < table->count);
     table->free[table->free_count++] = (uint16_t)slot;
 }
 

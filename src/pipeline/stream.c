@@ -206,25 +206,33 @@ static int make_ring(Stream *stream, StreamRing *ring, Error *error) {
     return 0;
 }
 
-static int make_read_buffers(Stream *stream) {
+static int make_files(Stream *stream) {
     const Catalog *catalog = stream->feed->catalog;
-    size_t size = fetch_buffer_bytes(catalog->block_compressed_max);
-    uint8_t *memory;
 
     stream->files = calloc(catalog->shard_count, sizeof *stream->files);
-    stream->buffers = calloc(FEED_READS_IN_FLIGHT, sizeof *stream->buffers);
-    stream->free_buffers = calloc(FEED_READS_IN_FLIGHT, sizeof *stream->free_buffers);
-    if (!stream->files || !stream->buffers || !stream->free_buffers)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < catalog->shard_count; i++)
+    for (uint32_t i = 0; stream->files && i < catalog->shard_count; i++)
         fetch_file_init(stream->pipeline->fetch, &stream->files[i], catalog->shards[i].fd);
-    memory = memory_map_many(FEED_READS_IN_FLIGHT * size);
-    if (!memory)
+    return stream->files ? 0 : -ENOMEM;
+}
+
+/* All of them or none: what is zeroed would be the kernel's first one, which is another stream's. */
+static int make_read_buffers(Stream *stream) {
+    size_t size = fetch_buffer_bytes(stream->feed->catalog->block_compressed_max);
+    FetchBuffer *buffers = calloc(FEED_READS_IN_FLIGHT, sizeof *buffers);
+    uint8_t *memory = buffers ? memory_map_many(FEED_READS_IN_FLIGHT * size) : NULL;
+
+    stream->free_buffers = calloc(FEED_READS_IN_FLIGHT, sizeof *stream->free_buffers);
+    if (!memory || !stream->free_buffers) {
+        if (memory)
+            memory_unmap(memory, FEED_READS_IN_FLIGHT * size);
+        free(buffers);
         return -ENOMEM;
-    for (uint32_t i = 0; i < FEED_READS_IN_FLIGHT; i++) {
-        fetch_buffer_init(&stream->buffers[i], memory + i * size, size);
-        stream->free_buffers[stream->free_buffer_count++] = &stream->buffers[i];
     }
+    for (uint32_t i = 0; i < FEED_READS_IN_FLIGHT; i++) {
+        fetch_buffer_init(&buffers[i], memory + i * size, size);
+        stream->free_buffers[stream->free_buffer_count++] = &buffers[i];
+    }
+    stream->buffers = buffers;
     return 0;
 }
 
@@ -254,7 +262,9 @@ static int make_all(Stream *stream, Error *error) {
         r = make_ring(stream, &stream->rings[i], error);
     if (r < 0)
         return r;
-    r = make_read_buffers(stream);
+    r = make_files(stream);
+    if (r == 0)
+        r = make_read_buffers(stream);
     if (r == 0)
         r = make_strands(stream);
     if (r == 0)
