@@ -51,7 +51,7 @@ static void read_lengths(const ShardFile *file) {
         void *packed = malloc(bytes ? bytes : 1);
         uint32_t *lengths = malloc(sizeof *lengths * ((size_t)block->sequences + 1));
         if (packed && lengths && file_read_at(file->fd, packed, bytes, offset) == 0 &&
-            shard_file_unpack_lengths(block, packed, lengths) < 0) {
+            shard_file_unpack_lengths(block, file->index.length_min, packed, lengths) < 0) {
             free(lengths);
             lengths = NULL;
         }

@@ -121,17 +121,19 @@ static uint32_t job_add_rows(SlotJob *job, const SlotPiece *piece, bool packed) 
     return longest;
 }
 
-static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *span, uint32_t count,
-                            bool packed) {
+static bool job_has_room(const SlotJob *job, const SlotPiece *piece, const TensorSet *tensors) {
+    uint64_t rows = (uint64_t)job->rows_real +
+                    (tensors->packed ? piece->units : piece->piece_count);
+    uint64_t sequences = (uint64_t)job->sequences + piece->piece_count;
+
+    return rows <= tensors->rows_max && (!tensors->packed || sequences <= tensors->sequences_max);
+}
+
+/* False: the batch has more rows or sequences than there can be. */
+static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *span,
+                            const TensorSet *tensors) {
     uint32_t longest = 0;
 
-    if (count > job->piece_capacity) {
-        free(job->pieces);
-        job->pieces = calloc(count, sizeof *job->pieces);
-        job->piece_capacity = job->pieces ? count : 0;
-        if (!job->pieces)
-            return false;
-    }
     job->tokens = job->squares = job->truncated = 0;
     atomic_store_explicit(&job->items, 0, memory_order_relaxed);
     atomic_store_explicit(&job->items_first, 0, memory_order_relaxed);
@@ -155,7 +157,9 @@ static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *sp
                              .token_first = job->tokens,
                              .unit = (uint32_t)(unit - window->unit_first),
                              .units = (uint32_t)(end - unit)};
-        own = job_add_rows(job, piece, packed);
+        if (!job_has_room(job, piece, tensors))
+            return false;
+        own = job_add_rows(job, piece, tensors->packed);
         longest = MAX(longest, own);
         window->units_claimed += end - unit;
         unit = end;
@@ -164,19 +168,57 @@ static bool job_make_pieces(SlotJob *job, const StreamRing *ring, const Span *sp
     return true;
 }
 
-/* What a slot keeps beside its batch, made at its first use. */
-static bool job_make_room(SlotJob *job, const TensorSet *tensors) {
+/* What a slot keeps beside its batch; most of it is made at its first use. */
+static bool job_make_room(SlotJob *job, const TensorSet *tensors, uint32_t windows) {
+    if (windows > job->piece_capacity) {
+        free(job->pieces);
+        job->pieces = calloc(windows, sizeof *job->pieces);
+        job->piece_capacity = job->pieces ? windows : 0;
+        if (!job->pieces)
+            return false;
+    }
     if (job->lengths)
         return true;
     job->lengths = calloc(tensors->rows_max, sizeof *job->lengths);
     return job->lengths && slate_init(&job->slate, tensors) == 0;
 }
 
+/* Its padded shape, and where its tensors lie. False: it is larger than a slot. */
+static bool job_shape(const Stream *stream, SlotJob *job) {
+    const Feed *feed = stream->feed;
+    uint32_t longest = job->length;
+
+    job->rows = plan_batch_rows(&stream->plan, job->rows_real);
+    job->length = feed_padded_length(feed, longest);
+    if (job->rows > feed->tensors.rows_max || job->length > feed->tensors.length_max)
+        return false;
+    if (feed->tensors.packed)
+        tensor_layout_packed(&feed->tensors, job->rows, job->length, job->sequences, job->tokens,
+                             &job->layout);
+    else
+        tensor_layout(&feed->tensors, job->rows, job->length, &job->layout);
+    job->layout.longest = longest;
+    job->layout.zeroed = slate_tensors(&feed->tensors);
+    return job->layout.bytes <= feed->slot_bytes;
+}
+
+/* Lengths are checked against the index, and room is made by it: only a dataset that lies in a way
+ * nobody has thought of gets here, and it must not write beside its slot. */
+static void fail_for_size(Stream *stream) {
+    Error error;
+
+    error_set(&error, -EBADMSG,
+              "a batch of feed %s is larger than the index of its dataset allows: run seqfeed "
+              "verify on %s",
+              stream->feed->name, stream->feed->catalog->path);
+    stream_fail(stream, &error);
+}
+
 /* Claim and shape the ring's next batch. False: nothing to claim now. */
 static bool claim_next(Stream *stream, StreamRing *ring) {
     RingWriter *writer = ring->writer;
     uint64_t place, sequence;
-    uint32_t windows, longest;
+    uint32_t windows;
     PlanBatch batch;
     bool repeated;
     SlotJob *job;
@@ -191,31 +233,24 @@ static bool claim_next(Stream *stream, StreamRing *ring) {
         !window_is_ready(strand_find_window(span.strand, ring->epoch, span.pass, span.first)))
         return false;
     job = &ring->jobs[writer->claimed % writer->slot_count];
-    if (!job_make_room(job, &stream->feed->tensors) ||
-        !job_make_pieces(job, ring, &span, windows, stream->feed->tensors.packed)) {
+    if (!job_make_room(job, &stream->feed->tensors, windows)) {
         stream_fail_for_memory(stream, "a batch");
+        return false;
+    }
+    if (!job_make_pieces(job, ring, &span, &stream->feed->tensors) || !job_shape(stream, job)) {
+        fail_for_size(stream);
         return false;
     }
     job->memory = ring_writer_claim(writer, &sequence);
     assert(job->memory);
-    job->rows = plan_batch_rows(&stream->plan, job->rows_real);
     for (uint32_t row = job->rows_real; row < job->rows; row++)
         job->lengths[row] = 0;
-    longest = job->length;
-    job->length = feed_padded_length(stream->feed, longest);
     job->epoch = stream_epoch_ref(ring->epoch);
     job->place = place;
     job->round = ring->round++;
     job->repeated = repeated;
     job->pieces_issued = 0;
     atomic_store(&job->pieces_left, job->piece_count);
-    if (stream->feed->tensors.packed)
-        tensor_layout_packed(&stream->feed->tensors, job->rows, job->length, job->sequences,
-                             job->tokens, &job->layout);
-    else
-        tensor_layout(&stream->feed->tensors, job->rows, job->length, &job->layout);
-    job->layout.longest = longest;
-    job->layout.zeroed = slate_tensors(&stream->feed->tensors);
     job->on_device = stream->lanes && stream_device_takes(stream, ring, job);
     if (job->rows == job->held_rows && job->length == job->held_length)
         job->layout.kept = tensor_constant(&stream->feed->tensors);

@@ -159,6 +159,7 @@ static int add_shard(Catalog *catalog, ShardFile *file, const char *path, Error 
         .tokens = index->tokens,
         .first_block = catalog->block_count,
         .block_count = index->block_count,
+        .length_min = index->length_min,
     };
     if (!shard->path || grow_blocks(catalog, index->block_count) < 0) {
         free(shard->path);
@@ -355,7 +356,7 @@ int catalog_unpack_lengths(const Catalog *catalog, uint32_t block, const void *p
     from = &catalog->blocks[block];
     shard = &catalog->shards[from->shard];
     entry = lengths_entry(catalog, block);
-    if (shard_file_unpack_lengths(&entry, packed, ret_lengths) < 0)
+    if (shard_file_unpack_lengths(&entry, shard->length_min, packed, ret_lengths) < 0)
         return error_set(error, -EBADMSG,
                          "%s/%s: the lengths of block %u at offset %llu are damaged; " ADVICE,
                          catalog->path, shard->path, block - shard->first_block,

@@ -25,6 +25,7 @@ typedef struct CatalogShard {
     uint64_t file_bytes;
     uint64_t sequences, tokens;
     uint32_t first_block, block_count;
+    uint32_t length_min; /* of its sequences, as its index says: lengths below it are refused */
 } CatalogShard;
 
 /* One block; `block` numbers everywhere outside shard/ count over the whole dataset. */

@@ -94,7 +94,7 @@ static const char *check_block(Job *job, BlockDecoder *decoder, const ShardIndex
     if (block_codec_checksum(job->compressed.bytes, entry->compressed_bytes) !=
         job->file->frame_checksums[job->block])
         return "the seek table has another checksum for it";
-    if (shard_file_unpack_lengths(entry, job->packed.bytes, lengths) < 0)
+    if (shard_file_unpack_lengths(entry, 0, job->packed.bytes, lengths) < 0)
         return "its lengths in the index are damaged";
     if (memcmp(lengths, job->view.lengths, 4 * (size_t)entry->sequences) != 0)
         return "its lengths in the index are not its own";

@@ -321,11 +321,11 @@ uint64_t shard_file_lengths_bytes(const ShardIndexBlock *block) {
     return (uint64_t)block->sequences * block->lengths_width;
 }
 
-int shard_file_unpack_lengths(const ShardIndexBlock *block, const void *packed,
+int shard_file_unpack_lengths(const ShardIndexBlock *block, uint32_t length_min, const void *packed,
                               uint32_t *ret_lengths) {
     const uint8_t *from = packed;
     uint64_t sum = 0;
-    uint32_t max = 0;
+    uint32_t min = UINT32_MAX, max = 0;
 
     if (bytes_crc32c(0, packed, shard_file_lengths_bytes(block)) != block->lengths_crc32c)
         return -EBADMSG;
@@ -335,7 +335,8 @@ int shard_file_unpack_lengths(const ShardIndexBlock *block, const void *packed,
                                                       : bytes_get_u32(from + 4 * (size_t)i);
         ret_lengths[i] = length;
         sum += length;
+        min = MIN(min, length);
         max = MAX(max, length);
     }
-    return sum == block->tokens && max == block->length_max ? 0 : -EBADMSG;
+    return sum == block->tokens && min >= length_min && max == block->length_max ? 0 : -EBADMSG;
 }

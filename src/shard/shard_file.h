@@ -34,9 +34,10 @@ MUST_CHECK int shard_file_check_header(const void *bytes, const char *shown,
                                        ShardHeader *ret_header, Error *error);
 
 /* Bytes of one block's packed lengths, and from packed to plain: -EBADMSG when CRC, sum or maximum
- * do not fit the entry. */
+ * do not fit the entry, or one is below the minimum of the shard: whoever makes room for batches
+ * relies on both. */
 uint64_t shard_file_lengths_bytes(const ShardIndexBlock *block);
-MUST_CHECK int shard_file_unpack_lengths(const ShardIndexBlock *block, const void *packed,
-                                         uint32_t *ret_lengths);
+MUST_CHECK int shard_file_unpack_lengths(const ShardIndexBlock *block, uint32_t length_min,
+                                         const void *packed, uint32_t *ret_lengths);
 /* 1, 2 or 4: the narrowest that holds length_max. */
 uint8_t shard_file_lengths_width(uint32_t length_max);

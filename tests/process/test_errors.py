@@ -5,9 +5,11 @@ import pathlib
 import re
 import resource
 import shutil
+import struct
 import subprocess
 import tempfile
 
+import expected  # which finds the references
 import harness
 import pytest
 
@@ -144,6 +146,21 @@ def test_damage_that_is_found_later_ends_that_feed_only(tmp_path, dataset, origi
         for one, other in zip(bad, good):
             assert harness.same_tensors(one["tensors"], other["tensors"])
         assert daemon.process.poll() is None
+
+
+@pytest.mark.parametrize("batch", [{"policy": "tokens", "tokens": 256}, {"policy": "pack", "size": 4, "length": 64}])
+def test_an_index_that_says_sequences_are_longer_than_they_are(tmp_path, dataset, batch):
+    """Room for a batch is made by the shortest sequence: one that is shorter must not come after it."""
+    for shard in dataset.glob("shard-*"):
+        content = bytearray(shard.read_bytes())
+        index = content.rindex(b"SQINDEX\0")
+        shortest, longest = struct.unpack_from("<II", content, index + 56)
+        assert shortest < longest == 50
+        struct.pack_into("<I", content, index + 56, longest)
+        struct.pack_into("<I", content, index + 252, expected.shard_reader.crc32c(content[index:index + 252]))
+        shard.write_bytes(content)
+    said = refused(harness.one_feed(tmp_path / "c.yaml", dataset, batch=batch))
+    assert re.search(r"/dataset/shard-\d+\.zst: the lengths of block \d+ at offset \d+ are damaged", said)
 
 
 def test_damage_in_the_middle_ends_after_the_batches_before_it(tmp_path, dataset, original):
