@@ -13,8 +13,48 @@ typedef struct Number {
     double real;
 } Number;
 
-/* What one item of a buffer is, by its letter of the struct module. */
-static bool cast_load(char format, const void *from, Number *ret_number) {
+/* The letter of a buffer's items where their format is one of the struct module that we know, 0
+ * where it is none: padding, records and the other byte order are not for us. What l is hangs on
+ * the prefix, so it is i or q here. */
+static char format_letter(const char *format) {
+    bool is_standard = *format == '=' || *format == '<';
+    char wide = is_standard || sizeof(long) == 4 ? 'i' : 'q';
+
+    if (is_standard || *format == '@')
+        format++;
+    if (format[0] == '\0' || format[1] != '\0')
+        return '\0';
+    if (*format == 'l')
+        return wide;
+    return *format == 'L' ? (char)(wide - 'a' + 'A') : *format;
+}
+
+static Py_ssize_t letter_bytes(char letter) {
+    switch (letter) {
+    case '?':
+    case 'B':
+    case 'b':
+        return 1;
+    case 'H':
+    case 'h':
+    case 'e':
+        return 2;
+    case 'I':
+    case 'i':
+    case 'f':
+        return 4;
+    case 'Q':
+    case 'q':
+    case 'd':
+        return 8;
+    default:
+        return 0;
+    }
+}
+
+/* What one item of a buffer is, by its letter. False: more than any column of whole numbers holds.
+ */
+static bool cast_load(char letter, const void *from, Number *ret_number) {
     Number number = {0};
 
 #define LOAD_WHOLE(letter, type)          \
@@ -33,7 +73,7 @@ static bool cast_load(char format, const void *from, Number *ret_number) {
         number.real = (double)item;       \
         break;                            \
     }
-    switch (format) {
+    switch (letter) {
         LOAD_WHOLE('?', uint8_t)
         LOAD_WHOLE('B', uint8_t)
         LOAD_WHOLE('b', int8_t)
@@ -41,11 +81,9 @@ static bool cast_load(char format, const void *from, Number *ret_number) {
         LOAD_WHOLE('h', int16_t)
         LOAD_WHOLE('I', uint32_t)
         LOAD_WHOLE('i', int32_t)
-        LOAD_WHOLE('l', int64_t)
         LOAD_WHOLE('q', int64_t)
         LOAD_REAL('f', float)
         LOAD_REAL('d', double)
-    case 'L':
     case 'Q': {
         uint64_t item;
         memcpy(&item, from, sizeof item);
@@ -137,45 +175,56 @@ static int cast_number(Number number, ElementType type, Buffer *to) {
     return at ? cast_store(number, type, at) : -1;
 }
 
-static int cast_view(const Py_buffer *view, ElementType type, Buffer *to) {
-    const char *format = view->format ? view->format : "B";
+static int refuse_view(const Py_buffer *view, const ShardColumn *column) {
+    PyErr_Format(PyExc_TypeError,
+                 "column %s: a buffer of format '%s' with items of %zd bytes cannot be stored as "
+                 "%s: give plain numbers in this machine's byte order",
+                 column->name, view->format ? view->format : "B", view->itemsize,
+                 element_name(column->type));
+    return -1;
+}
+
+/* Whoever made the buffer may have written anything into its format: the size of its items is what
+ * there is to read, so the two must agree. */
+static int cast_view(const Py_buffer *view, const ShardColumn *column, Buffer *to) {
+    char letter = format_letter(view->format ? view->format : "B");
+    size_t bytes = element_bytes(column->type);
     Py_ssize_t count = view->itemsize > 0 ? view->len / view->itemsize : 0;
     Number number;
     uint8_t *at;
 
     if (count == 0) /* a buffer that never had anything has no room to point at */
         return 0;
-    at = cast_room(to, (size_t)count * element_bytes(type));
+    if (view->itemsize != letter_bytes(letter) || (letter == 'e' && column->type != ELEMENT_F16))
+        return refuse_view(view, column);
+    at = cast_room(to, (size_t)count * bytes);
     if (!at)
         return -1;
-    if (*format == '@' || *format == '=' || *format == '<')
-        format++;
-    if (format[0] == 'e' && type == ELEMENT_F16) {
-        memcpy(at, view->buf, (size_t)view->len);
+    if (letter == 'e') {
+        memcpy(at, view->buf, (size_t)count * bytes);
         return 0;
     }
-    for (Py_ssize_t i = 0; i < count; i++, at += element_bytes(type)) {
-        if (format[0] == '\0' || format[1] != '\0' ||
-            !cast_load(format[0], (const char *)view->buf + i * view->itemsize, &number)) {
-            PyErr_Format(PyExc_TypeError, "values of format '%s' cannot be stored as %s", format,
-                         element_name(type));
+    for (Py_ssize_t i = 0; i < count; i++, at += bytes) {
+        if (!cast_load(letter, (const char *)view->buf + i * view->itemsize, &number)) {
+            PyErr_Format(PyExc_ValueError, "a value of 2^63 or more does not fit %s",
+                         element_name(column->type));
             return -1;
         }
-        if (cast_store(number, type, at) < 0)
+        if (cast_store(number, column->type, at) < 0)
             return -1;
     }
     return 0;
 }
 
-static int cast_object(PyObject *value, ElementType type, Buffer *to, int depth);
+static int cast_object(PyObject *value, const ShardColumn *column, Buffer *to, int depth);
 
-static int cast_sequence(PyObject *value, ElementType type, Buffer *to, int depth) {
+static int cast_sequence(PyObject *value, const ShardColumn *column, Buffer *to, int depth) {
     PyObject *list = PySequence_List(value);
     Py_ssize_t count = list ? PyList_Size(list) : 0;
     int r = list ? 0 : -1;
 
     for (Py_ssize_t i = 0; r == 0 && i < count; i++)
-        r = cast_object(PyList_GetItem(list, i), type, to, depth + 1);
+        r = cast_object(PyList_GetItem(list, i), column, to, depth + 1);
     Py_XDECREF(list);
     return r;
 }
@@ -194,30 +243,30 @@ static int cast_whole(PyObject *value, ElementType type, Buffer *to) {
     return cast_number(number, type, to);
 }
 
-static int cast_object(PyObject *value, ElementType type, Buffer *to, int depth) {
+static int cast_object(PyObject *value, const ShardColumn *column, Buffer *to, int depth) {
     Py_buffer view;
     int r;
 
     if (PyLong_Check(value))
-        return cast_whole(value, type, to);
+        return cast_whole(value, column->type, to);
     if (PyFloat_Check(value)) {
         Number number = {.is_float = true, .real = PyFloat_AsDouble(value)};
-        return cast_number(number, type, to);
+        return cast_number(number, column->type, to);
     }
     if (depth >= CAST_DEPTH_MAX || PyUnicode_Check(value)) {
         PyErr_Format(PyExc_TypeError, "%R is no number", value);
         return -1;
     }
     if (!PyObject_CheckBuffer(value))
-        return PySequence_Check(value) ? cast_sequence(value, type, to, depth)
-                                       : cast_sequence(value, type, to, CAST_DEPTH_MAX);
+        return PySequence_Check(value) ? cast_sequence(value, column, to, depth)
+                                       : cast_sequence(value, column, to, CAST_DEPTH_MAX);
     if (PyObject_GetBuffer(value, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) < 0)
         return -1;
-    r = cast_view(&view, type, to);
+    r = cast_view(&view, column, to);
     PyBuffer_Release(&view);
     return r;
 }
 
-int element_cast_append(PyObject *value, ElementType type, Buffer *to) {
-    return cast_object(value, type, to, 0);
+int element_cast_append(PyObject *value, const ShardColumn *column, Buffer *to) {
+    return cast_object(value, column, to, 0);
 }

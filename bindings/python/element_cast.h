@@ -9,6 +9,7 @@
 #include "shard/buffer.h"
 #include "shard/column.h"
 
-/* Append what `value` holds to *to, as elements of `type`: a number, an object with a buffer, or a
- * sequence of these, however deep. 0, or -1 with an exception that names the value. */
-int element_cast_append(PyObject *value, ElementType type, Buffer *to);
+/* Append what `value` holds to *to, as elements of the column's type: a number, an object with a
+ * buffer of one plain number an item, or a sequence of these, however deep. 0, or -1 with an
+ * exception that names the value, of a buffer its format. */
+int element_cast_append(PyObject *value, const ShardColumn *column, Buffer *to);

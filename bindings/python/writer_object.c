@@ -156,7 +156,7 @@ static PyObject *writer_add(PyObject *object, PyObject *argument) {
     }
     for (uint32_t i = 0; i < self->column_count; i++) {
         self->values[i].size = 0;
-        if (element_cast_append(PyTuple_GetItem(argument, (Py_ssize_t)i), self->columns[i].type,
+        if (element_cast_append(PyTuple_GetItem(argument, (Py_ssize_t)i), &self->columns[i],
                                 &self->values[i]) < 0 ||
             writer_check(self, i, i > 0 ? values[0].count : 0, &values[i]) < 0)
             return NULL;

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """pack, tokenize, Dataset, and the private daemon."""
+import array
+import ctypes
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -108,6 +111,67 @@ def test_what_does_not_fit_is_said(tmp_path, rows, options, said):
     with pytest.raises((ValueError, TypeError), match=said):
         seqfeed.pack(rows, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+class PyBuffer(ctypes.Structure):
+    """Py_buffer, to say of bytes what no honest exporter would."""
+    _fields_ = [("buf", ctypes.c_void_p), ("obj", ctypes.c_void_p), ("len", ctypes.c_ssize_t),
+                ("itemsize", ctypes.c_ssize_t), ("readonly", ctypes.c_int), ("ndim", ctypes.c_int),
+                ("format", ctypes.c_char_p), ("shape", ctypes.POINTER(ctypes.c_ssize_t)),
+                ("strides", ctypes.POINTER(ctypes.c_ssize_t)), ("suboffsets", ctypes.c_void_p),
+                ("internal", ctypes.c_void_p)]
+
+
+def buffer(kept, format_, item, raw):
+    """A view of `raw` as items of so many bytes; `kept` holds what it points at."""
+    one = ctypes.c_ssize_t * 1
+    memory, shape, strides = ctypes.create_string_buffer(raw, len(raw)), one(len(raw) // item), one(item)
+    made = PyBuffer(buf=ctypes.addressof(memory), len=len(raw), itemsize=item, readonly=1, ndim=1,
+                    format=format_.encode(), shape=shape, strides=strides)
+    kept += [memory, shape, strides, made]
+    view = ctypes.pythonapi.PyMemoryView_FromBuffer
+    view.restype = ctypes.py_object
+    return view(ctypes.byref(made))
+
+
+@pytest.mark.parametrize("format_, item, values", [
+    ("l", 8, [1, -2]), ("@l", 8, [1, -2]), ("<l", 4, [1, -2, 3]), ("=l", 4, [1, -2, 3]),
+    ("L", 8, [1, 2]), ("<L", 4, [1, 1 << 31]), ("<q", 8, [1, -2]), ("=i", 4, [-1, 2]), ("<h", 2, [-1, 2]),
+    ("<b", 1, [-1, 2]), ("?", 1, [1, 0]), ("B", 1, [1, 255]), ("@Q", 8, [1, 2])])
+def test_buffers_have_the_sizes_of_their_prefix(tmp_path, format_, item, values):
+    kept = []
+    raw = b"".join(value.to_bytes(item, "little", signed=value < 0) for value in values)
+    seqfeed.pack([buffer(kept, format_, item, raw)], tmp_path / "out", token_type="i64")
+    assert seqfeed.Dataset(tmp_path / "out")[0]["tokens"].tolist() == values
+
+
+@pytest.mark.parametrize("token_type", ["f16", "f32", "i64", "u16"])
+@pytest.mark.parametrize("format_, item", [
+    ("ee", 4), ("e", 4), ("<e", 1), ("l", 4), ("@l", 4), ("<l", 8), ("=L", 8), ("q", 4), ("<q", 16), ("i", 8),
+    ("f", 8), ("d", 4), ("2H", 4), ("xH", 3), ("T{<i:a:}", 4), (">i", 4), ("!H", 2), ("<", 4), ("", 4),
+    ("<@i", 4), ("n", 8), ("c", 1), ("Zf", 8), ("w", 4)])
+def test_buffers_that_lie_about_their_items_are_refused(tmp_path, token_type, format_, item):
+    kept = []
+    said = f"row 0: column tokens: a buffer of format '{re.escape(format_)}' with items of {item} bytes"
+    for count in (1, 4096):
+        with pytest.raises(TypeError, match=said):
+            seqfeed.pack([buffer(kept, format_, item, bytes(item * count))], tmp_path / "out",
+                         token_type=token_type)
+        assert not (tmp_path / "out").exists()
+
+
+def test_buffers_of_the_standard_library(tmp_path):
+    rows = [array.array(code, [1, 2, 100]) for code in "bBhHiIlLqQ"]
+    rows += [(type_ * 3)(1, 2, 100) for type_ in (ctypes.c_long, ctypes.c_ulong, ctypes.c_short)]
+    rows += [numpy.array([1, 2, 100], dtype).data for dtype in ("i8", "u4", "int_", "longlong")]
+    seqfeed.pack(rows, tmp_path / "out", token_type="i64")
+    assert all(each["tokens"].tolist() == [1, 2, 100] for each in seqfeed.Dataset(tmp_path / "out"))
+    with pytest.raises(TypeError, match="column tokens: .*byte order"):
+        seqfeed.pack([numpy.array([1, 2], ">i4")], tmp_path / "big", token_type="i64")
+    with pytest.raises(TypeError, match="column pairs: .*format"):
+        seqfeed.pack([{"tokens": [1], "pairs": numpy.zeros(3, "i4,i4")}], tmp_path / "pairs")
+    with pytest.raises(ValueError, match="row 1: a value of 2"):
+        seqfeed.pack([[1], numpy.array([1 << 63], "u8")], tmp_path / "large", token_type="i64")
 
 
 def test_columns_and_iterators(tmp_path):
