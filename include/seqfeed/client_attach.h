@@ -351,7 +351,7 @@ SEQFEED_API int seqfeed_attach(Seqfeed **ret_feed, const SeqfeedOptions *options
     if (!feed)
         return seqfeed_private_fail(error, -ENOMEM, "not enough memory");
     seqfeed_private_mark_process(feed);
-    feed->socket = seqfeed_private_connect(options->socket, timeout_ns, error);
+    feed->socket = seqfeed_private_connect(options->socket, attach.deadline_ns, error);
     r = feed->socket < 0 ? feed->socket : seqfeed_private_take_seat(feed, &attach);
     if (r < 0) {
         seqfeed_detach(feed);

@@ -164,10 +164,22 @@ static inline int seqfeed_private_is_private_folder(const char *path) {
            (status.st_mode & 077) == 0;
 }
 
-/* Returns a connected socket or a negative errno. */
-static inline int seqfeed_private_connect_to(const char *path, int64_t timeout_ns) {
-    struct sockaddr_un address;
+/* The time-out of sending is also that of waiting in a full backlog. */
+static inline int seqfeed_private_limit_sending(int fd, int64_t deadline_ns) {
+    int64_t left_us = (deadline_ns - seqfeed_private_now()) / 1000;
     struct timeval limit;
+
+    if (left_us < 1)
+        left_us = 1; /* none would be for ever */
+    memset(&limit, 0, sizeof limit);
+    limit.tv_sec = (time_t)(left_us / 1000000);
+    limit.tv_usec = (suseconds_t)(left_us % 1000000);
+    return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0 ? 0 : -errno;
+}
+
+/* Returns a connected socket or a negative errno. */
+static inline int seqfeed_private_connect_to(const char *path, int64_t deadline_ns) {
+    struct sockaddr_un address;
     int fd, r;
 
     if (strlen(path) >= sizeof address.sun_path)
@@ -178,18 +190,15 @@ static inline int seqfeed_private_connect_to(const char *path, int64_t timeout_n
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    /* The time-out of sending is also that of waiting in a full backlog. */
-    memset(&limit, 0, sizeof limit);
-    limit.tv_sec = (time_t)(timeout_ns / SEQFEED_PRIVATE_SECOND);
-    limit.tv_usec = (suseconds_t)(timeout_ns % SEQFEED_PRIVATE_SECOND / 1000 + 1);
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    do
-        r = connect(fd, (const struct sockaddr *)(const void *)&address, sizeof address);
-    while (r < 0 && errno == EINTR);
+    do { /* each signal begins the wait anew, with what is left of it */
+        r = seqfeed_private_limit_sending(fd, deadline_ns);
+        if (r == 0 &&
+            connect(fd, (const struct sockaddr *)(const void *)&address, sizeof address) < 0)
+            r = -errno;
+    } while (r == -EINTR);
     if (r < 0) {
-        r = errno == EAGAIN ? -ETIMEDOUT : -errno;
         close(fd);
-        return r;
+        return r == -EAGAIN ? -ETIMEDOUT : r;
     }
     return fd;
 }
@@ -229,7 +238,7 @@ static inline int seqfeed_private_is_absent(int code) {
     return code == -ENOENT || code == -ECONNREFUSED || code == -ENOTDIR;
 }
 
-static inline int seqfeed_private_connect_usual(int64_t timeout_ns, SeqfeedError *error) {
+static inline int seqfeed_private_connect_usual(int64_t deadline_ns, SeqfeedError *error) {
     SeqfeedPrivatePath paths[3];
     int in_tmp, count = seqfeed_private_usual_paths(paths, &in_tmp), refused = -1, r = 0;
     char places[400] = "";
@@ -245,7 +254,7 @@ static inline int seqfeed_private_connect_usual(int64_t timeout_ns, SeqfeedError
             if (!seqfeed_private_is_private_folder(folder))
                 continue;
         }
-        fd = seqfeed_private_connect_to(paths[i].text, timeout_ns);
+        fd = seqfeed_private_connect_to(paths[i].text, deadline_ns);
         if (fd >= 0 && (i != in_tmp || seqfeed_private_peer_is_ours(fd)))
             return fd;
         if (fd >= 0)
@@ -261,17 +270,17 @@ static inline int seqfeed_private_connect_usual(int64_t timeout_ns, SeqfeedError
     return seqfeed_private_no_daemon(places, error);
 }
 
-/* Connect to `path`, or to where daemons usually are. Returns a socket that the caller owns, or a
- * negative errno with a sentence. */
-static inline int seqfeed_private_connect(const char *path, int64_t timeout_ns,
+/* Connect to `path`, or to where daemons usually are, until `deadline_ns`. Returns a socket that
+ * the caller owns, or a negative errno with a sentence. */
+static inline int seqfeed_private_connect(const char *path, int64_t deadline_ns,
                                           SeqfeedError *error) {
     int fd;
 
     if (!path || path[0] == '\0')
         path = getenv("SEQFEED_SOCKET");
     if (!path || path[0] == '\0')
-        return seqfeed_private_connect_usual(timeout_ns, error);
-    fd = seqfeed_private_connect_to(path, timeout_ns);
+        return seqfeed_private_connect_usual(deadline_ns, error);
+    fd = seqfeed_private_connect_to(path, deadline_ns);
     if (fd >= 0)
         return fd;
     if (seqfeed_private_is_absent(fd))

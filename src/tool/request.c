@@ -97,7 +97,8 @@ int request_ask(const RequestOptions *options, uint32_t what, Text *answer, Erro
     SeqfeedError refusal = {0};
     int r;
 
-    fd = seqfeed_private_connect(options->socket, REQUEST_TIMEOUT_NS, &refusal);
+    fd = seqfeed_private_connect(options->socket, seqfeed_private_now() + REQUEST_TIMEOUT_NS,
+                                 &refusal);
     if (fd < 0)
         return error_set(error, fd, "%s", refusal.text);
     r = say_hello(fd, error);
