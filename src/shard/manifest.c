@@ -21,6 +21,10 @@
 
 enum { FORMAT_VERSION = 1, TAIL_BYTES = 34, PATH_BYTES_MAX = 255 };
 
+/* How many values a file of some size may hold. A shard's entry is an object of seven values in at
+ * least 128 bytes; beside those there are label names, columns, and room for what comes later. */
+enum { ENTRY_BYTES = 128, ENTRY_VALUES = 8, OTHER_OBJECTS_MAX = 4096 };
+
 static void free_shards(ManifestShard *shards, uint32_t count) {
     for (uint32_t s = 0; shards && s < count; s++)
         free((void *)shards[s].path);
@@ -333,6 +337,29 @@ static bool tail_is_right(const char *bytes, size_t size) {
     return memcmp(tail, bytes + size - TAIL_BYTES, TAIL_BYTES) == 0;
 }
 
+/* JSON of nothing but small values grows fiftyfold as the tree that the parser makes of it, before
+ * anyone could look at the tree: values are counted in the text, where each but the first has a
+ * comma or a bracket before it. In text that is no JSON the parser gets no further than we do. */
+static bool values_are_few(const char *bytes, size_t size) {
+    size_t values = 0, objects = 0;
+    bool in_string = false;
+
+    for (size_t i = 0; i < size; i++) {
+        char c = bytes[i];
+
+        if (in_string && c == '\\')
+            i++;
+        else if (c == '"')
+            in_string = !in_string;
+        else if (!in_string) {
+            objects += c == '[' || c == '{';
+            values += c == '[' || c == '{' || c == ',';
+        }
+    }
+    return objects <= OTHER_OBJECTS_MAX + size / ENTRY_BYTES &&
+           values <= MANIFEST_LABELS_MAX + OTHER_OBJECTS_MAX + size / ENTRY_BYTES * ENTRY_VALUES;
+}
+
 int manifest_parse(const char *bytes, size_t size, const char *shown, Manifest *ret_manifest,
                    Error *error) {
     CLEANUP(manifest_deinit) Manifest manifest = {0};
@@ -342,6 +369,9 @@ int manifest_parse(const char *bytes, size_t size, const char *shown, Manifest *
 
     if (!tail_is_right(bytes, size))
         return error_set(error, -EBADMSG, "%s is damaged: its checksum does not match", shown);
+    if (!values_are_few(bytes, size))
+        return error_set(error, -EBADMSG,
+                         "%s is damaged: it holds more values than its shards could have", shown);
     root = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &fault);
     if (!root)
         return error_set(error, -EBADMSG, "%s is damaged: %s", shown, fault.text);

@@ -99,6 +99,53 @@ START_TEST(every_size_of_garbage_is_refused)
 }
 END_TEST
 
+/* A good manifest with a key that holds `count` times `value`. */
+static int parse_many(const char *value, size_t count, Error *error) {
+    CLEANUP(text_deinit) Text head = {0};
+
+    text_add(&head, "%s  \"later\": [", HEAD);
+    for (size_t i = 0; i < count; i++)
+        text_add(&head, i ? ",%s" : "%s", value);
+    text_add(&head, "],\n");
+    return parse(head.bytes, COLUMN, SHARD("a.zst"), 2, error);
+}
+
+/* The parser would make gigabytes of what a file of tens of megabytes can hold. */
+START_TEST(more_values_than_the_shards_could_have_are_refused_unseen)
+{
+    static const char *const small[] = {"[]", "1", "\"\"", "{}", "{\"a\":[]}", "\"\\\"\",1"};
+    Error error = {0};
+
+    for (size_t i = 0; i < ARRAY_COUNT(small); i++) {
+        ck_assert_int_eq(parse_many(small[i], 1000, &error), 0);
+        ck_assert_int_eq(parse_many(small[i], 4 << 20, &error), -EBADMSG);
+        ck_assert_msg(strstr(error.text, "dataset.json is damaged: it holds more values"), "%s: %s",
+                      small[i], error.text);
+    }
+    ck_assert_int_eq(parse_many("\"[[[,,,{{{\\\"[[[\"", 1 << 18, &error), 0); /* in strings */
+}
+END_TEST
+
+START_TEST(as_many_shards_and_labels_as_anyone_has_are_read)
+{
+    CLEANUP(text_deinit) Text shards = {0}, head = {0};
+    Error error = {0};
+
+    for (int i = 0; i < 100000; i++)
+        text_add(&shards,
+                 "%s{\"path\":\"%x\",\"bytes\":5000,\"sequences\":2,\"tokens\":3,\"blocks\":1,"
+                 "\"length_max\":2,\"content\":\"00112233445566778899aabbccddeeff\"}",
+                 i ? "," : "", i);
+    text_add(&head, "%s  \"label_names\": [\"\"", HEAD);
+    for (int i = 1; i < MANIFEST_LABELS_MAX; i++)
+        text_add(&head, ",\"\"");
+    text_add(&head, "],\n");
+    ck_assert_msg(parse(head.bytes, COLUMN, shards.bytes, 200000, &error) == 0, "%s", error.text);
+}
+END_TEST
+
 CHECK_MAIN("manifest", a_good_one_is_read, paths_cannot_leave_the_directory_or_stand_twice,
            numbers_and_names_must_be_right, a_newer_version_says_so,
-           every_size_of_garbage_is_refused)
+           every_size_of_garbage_is_refused,
+           more_values_than_the_shards_could_have_are_refused_unseen,
+           as_many_shards_and_labels_as_anyone_has_are_read)
