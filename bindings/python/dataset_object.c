@@ -3,9 +3,9 @@
  * last is kept, so reading in order decodes each block once. */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "module.h"
 #include "shard/block.h"
 #include "shard/buffer.h"
@@ -93,23 +93,17 @@ static int dataset_load(DatasetObject *self, uint32_t number) {
     const CatalogBlock *block = &self->catalog->blocks[number];
     const CatalogShard *shard = &self->catalog->shards[block->shard];
     Error error = {0};
-    ssize_t got;
     int r;
 
     if (self->block == number)
         return 0;
     self->block = NO_BLOCK;
-    do
-        got = pread(shard->fd, self->compressed.bytes, block->compressed_bytes,
-                    (off_t)block->offset);
-    while (got < 0 && errno == EINTR);
-    if (got != (ssize_t)block->compressed_bytes) {
-        r = got < 0 ? -errno : -EBADMSG;
-        module_raise(r, got < 0 ? strerror(errno) : "a shard is shorter than it was");
-        return -1;
-    }
-    r = block_decode(self->decoder, self->catalog, number, self->compressed.bytes, self->raw.bytes,
-                     self->raw.capacity, &self->view, &error);
+    r = file_read_at(shard->fd, self->compressed.bytes, block->compressed_bytes, block->offset);
+    if (r < 0)
+        (void)catalog_block_unreadable(self->catalog, number, CATALOG_CONTENT, r, &error);
+    else
+        r = block_decode(self->decoder, self->catalog, number, self->compressed.bytes,
+                         self->raw.bytes, self->raw.capacity, &self->view, &error);
     if (r < 0) {
         module_raise(r, error.text);
         return -1;

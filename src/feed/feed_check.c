@@ -213,8 +213,8 @@ int feed_count_pieces(Feed *feed, Error *error) {
             return r;
         plan_count_pieces(&feed->plan, lengths, catalog->block_sequences[b], &tally);
         if (tally.pieces > UINT32_MAX)
-            return error_set(error, -EOVERFLOW, "%s: block %u splits into 2^32 rows or more",
-                             catalog->path, b);
+            return catalog_block_error(catalog, b, CATALOG_CONTENT, -EOVERFLOW, error,
+                                       "splits into 2^32 rows or more");
         feed->block_pieces[b] = (uint32_t)tally.pieces;
         plan_tally_add(&feed->tally, &tally);
     }

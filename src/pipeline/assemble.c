@@ -124,11 +124,8 @@ void window_decode_run(Task *task, void *context) {
     r = block_decode(worker->decoder, catalog, number, block->read.memory, block->raw,
                      block->raw_size, &view, &error);
     if (r == 0 && !lengths_agree(window, index, &view))
-        r = error_set(&error, -EBADMSG,
-                      "%s/%s: block %u holds other lengths than the index says; "
-                      "run 'seqfeed verify %s'",
-                      catalog->path, catalog->shards[catalog->blocks[number].shard].path, number,
-                      catalog->path);
+        r = catalog_block_damaged(catalog, number, CATALOG_CONTENT,
+                                  "it holds other lengths than the index says", &error);
     if (r < 0) {
         stream_fail(stream, &error);
     } else {
@@ -187,19 +184,21 @@ static void fill_piece(SlotJob *job, const SlotPiece *piece, const FillRow *rows
 }
 
 /* Lists in the dataset may name places that a row does not have. */
-static bool rows_are_allowed(const SlotJob *job, const FillRow *rows, uint32_t count,
-                             Error *error) {
-    const Stream *stream = job->pieces->window->stream;
-    const TensorSet *tensors = &stream->feed->tensors;
+static bool rows_are_allowed(const SlotPiece *piece, const FillRow *rows, Error *error) {
+    const Window *window = piece->window;
+    const Feed *feed = window->stream->feed;
     Error reason;
 
-    if (!compute_checks(tensors))
+    if (!compute_checks(&feed->tensors))
         return true;
-    for (uint32_t i = 0; i < count; i++) {
-        if (compute_check_row(tensors, &rows[i], job->length, &reason) < 0) {
-            error_set(error, reason.code,
-                      "feed %s, sequence %u of its block in batch %" PRIu64 ": %s",
-                      stream->feed->name, rows[i].sequence, job->place, reason.text);
+    for (uint32_t i = 0; i < piece->piece_count; i++) {
+        const PlanUnit *unit = &window->units[piece->piece_first + i];
+
+        if (compute_check_row(&feed->tensors, &rows[i], piece->job->length, &reason) < 0) {
+            (void)catalog_block_error(
+                feed->catalog, window->blocks[unit->block].block, CATALOG_CONTENT, reason.code,
+                error, "does not suit feed %s: its sequence %u, in batch %" PRIu64 ": %s",
+                feed->name, unit->sequence, piece->job->place, reason.text);
             return false;
         }
     }
@@ -238,7 +237,6 @@ static void find_rows(const SlotPiece *piece, FillRow *ret_rows) {
 
 /* Rows of `count` pieces one after another in the worker's scratch; NULL, and the stream fails. */
 static FillRow *take_rows(SlotPiece *pieces, uint32_t count, PipelineWorker *worker) {
-    SlotJob *job = pieces->job;
     Stream *stream = pieces->window->stream;
     uint32_t rows = 0, at = 0;
     Error error;
@@ -254,9 +252,12 @@ static FillRow *take_rows(SlotPiece *pieces, uint32_t count, PipelineWorker *wor
     for (uint32_t i = 0; i < count; at += pieces[i++].piece_count)
         find_rows(&pieces[i], worker->rows + at);
     fill_prefetch(&stream->feed->tensors, worker->rows, rows);
-    if (!rows_are_allowed(job, worker->rows, rows, &error)) {
-        stream_fail(stream, &error);
-        return NULL;
+    at = 0;
+    for (uint32_t i = 0; i < count; at += pieces[i++].piece_count) {
+        if (!rows_are_allowed(&pieces[i], worker->rows + at, &error)) {
+            stream_fail(stream, &error);
+            return NULL;
+        }
     }
     return worker->rows;
 }

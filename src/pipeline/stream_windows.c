@@ -156,15 +156,9 @@ static void block_read_done(FetchRequest *request) {
 
     if (request->result < 0) {
         Error error;
-        uint32_t number;
-        const Catalog *catalog = catalog_part(stream->feed->catalog, block->block, &number);
-        error_set(
-            &error, request->result, "%s/%s: cannot read block %u at offset %lu: %s", catalog->path,
-            catalog->shards[catalog->blocks[number].shard].path, number,
-            (unsigned long)request->offset,
-            request->result == -ENODATA
-                ? "the file has become shorter; restore it, or salvage it and restart the daemon"
-                : strerror(-request->result));
+
+        (void)catalog_block_unreadable(stream->feed->catalog, block->block, CATALOG_CONTENT,
+                                       request->result, &error);
         stream_fail(stream, &error);
     }
     atomic_store(&block->stage, BLOCK_READ);

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -334,6 +336,44 @@ int catalog_open_shard(const char *path, Catalog **ret_catalog, Error *error) {
     return 0;
 }
 
+int catalog_block_error(const Catalog *catalog, uint32_t block, CatalogExtent extent, int code,
+                        Error *error, const char *format, ...) {
+    const CatalogBlock *entry;
+    const CatalogShard *shard;
+    bool is_lengths = extent == CATALOG_LENGTHS;
+    Error clause;
+    va_list arguments;
+
+    assert(block < catalog->block_count);
+    catalog = catalog_part(catalog, block, &block);
+    entry = &catalog->blocks[block];
+    shard = &catalog->shards[entry->shard];
+    va_start(arguments, format);
+    vsnprintf(clause.text, sizeof clause.text, format, arguments);
+    va_end(arguments);
+    return error_set(error, code, "%s/%s: %sblock %u at offset %llu %s", catalog->path, shard->path,
+                     is_lengths ? "the lengths of " : "", block - shard->first_block,
+                     (unsigned long long)(is_lengths ? entry->lengths_offset : entry->offset),
+                     clause.text);
+}
+
+int catalog_block_unreadable(const Catalog *catalog, uint32_t block, CatalogExtent extent, int code,
+                             Error *error) {
+    return catalog_block_error(catalog, block, extent, code, error, "cannot be read: %s",
+                               code == -ENODATA ? "the file has become shorter; restore it, or "
+                                                  "salvage it, and start again what reads it"
+                                                : strerrordesc_np(-code));
+}
+
+int catalog_block_damaged(const Catalog *catalog, uint32_t block, CatalogExtent extent,
+                          const char *what, Error *error) {
+    uint32_t number;
+
+    return catalog_block_error(catalog, block, extent, -EBADMSG, error, "%s damaged%s%s; " ADVICE,
+                               extent == CATALOG_LENGTHS ? "are" : "is", what ? ": " : "",
+                               what ? what : "", catalog_part(catalog, block, &number)->path);
+}
+
 static ShardIndexBlock lengths_entry(const Catalog *catalog, uint32_t block) {
     const CatalogBlock *from = &catalog->blocks[block];
 
@@ -348,19 +388,14 @@ static ShardIndexBlock lengths_entry(const Catalog *catalog, uint32_t block) {
 
 int catalog_unpack_lengths(const Catalog *catalog, uint32_t block, const void *packed,
                            uint32_t *ret_lengths, Error *error) {
-    const CatalogBlock *from;
-    const CatalogShard *shard;
     ShardIndexBlock entry;
 
     catalog = catalog_part(catalog, block, &block);
-    from = &catalog->blocks[block];
-    shard = &catalog->shards[from->shard];
     entry = lengths_entry(catalog, block);
-    if (shard_file_unpack_lengths(&entry, shard->length_min, packed, ret_lengths) < 0)
-        return error_set(error, -EBADMSG,
-                         "%s/%s: the lengths of block %u at offset %llu are damaged; " ADVICE,
-                         catalog->path, shard->path, block - shard->first_block,
-                         (unsigned long long)from->lengths_offset, catalog->path);
+    if (shard_file_unpack_lengths(&entry,
+                                  catalog->shards[catalog->blocks[block].shard].length_min, packed,
+                                  ret_lengths) < 0)
+        return catalog_block_damaged(catalog, block, CATALOG_LENGTHS, NULL, error);
     return 0;
 }
 
@@ -381,21 +416,8 @@ int catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t *ret_l
         return error_set(error, -ENOMEM, "out of memory for the lengths of %s", catalog->path);
     r = file_read_at(catalog->shards[from->shard].fd, packed.bytes, size, from->lengths_offset);
     if (r < 0)
-        return error_set(error, r, "cannot read the lengths of block %u of %s/%s: %s",
-                         block - catalog->shards[from->shard].first_block, catalog->path,
-                         catalog->shards[from->shard].path,
-                         r == -ENODATA ? "the file has become shorter; restore it, or salvage it"
-                                       : strerror(-r));
+        return catalog_block_unreadable(catalog, block, CATALOG_LENGTHS, r, error);
     return catalog_unpack_lengths(catalog, block, packed.bytes, ret_lengths, error);
-}
-
-static int block_damaged(const Catalog *catalog, uint32_t block, const char *what, Error *error) {
-    const CatalogBlock *entry = &catalog->blocks[block];
-    const CatalogShard *shard = &catalog->shards[entry->shard];
-
-    return error_set(error, -EBADMSG, "%s/%s: block %u at offset %llu is damaged: %s; " ADVICE,
-                     catalog->path, shard->path, block - shard->first_block,
-                     (unsigned long long)entry->offset, what, catalog->path);
 }
 
 static bool facts_fit(const Catalog *catalog, uint32_t block, const BlockFacts *facts) {
@@ -422,14 +444,16 @@ int block_decode(BlockDecoder *decoder, const Catalog *catalog, uint32_t block,
     assert(raw_capacity >= entry->raw_bytes);
     (void)raw_capacity;
     if (bytes_crc32c(0, compressed, entry->compressed_bytes) != entry->crc32c)
-        return block_damaged(catalog, block, "its checksum does not match", error);
+        return catalog_block_damaged(catalog, block, CATALOG_CONTENT, "its checksum does not match",
+                                     error);
     block_layout_init_catalog(&layout, catalog);
     wrong = block_codec_decode(decoder, &layout, compressed, entry->compressed_bytes, raw,
                                entry->raw_bytes, &facts, &view);
     if (wrong)
-        return block_damaged(catalog, block, wrong, error);
+        return catalog_block_damaged(catalog, block, CATALOG_CONTENT, wrong, error);
     if (!facts_fit(catalog, block, &facts))
-        return block_damaged(catalog, block, "it is not the block that the index describes", error);
+        return catalog_block_damaged(catalog, block, CATALOG_CONTENT,
+                                     "it is not the block that the index describes", error);
     *ret_view = view;
     return 0;
 }

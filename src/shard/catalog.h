@@ -102,6 +102,20 @@ int catalog_column_differs(const Catalog *catalog, uint32_t column);
 /* Index of the column of that name, or -1. */
 int catalog_find_column(const Catalog *catalog, const char *name);
 
+/* What of a block an error is about. */
+typedef enum CatalogExtent { CATALOG_CONTENT, CATALOG_LENGTHS } CatalogExtent;
+
+/* An error of one block, named as people find it again: the file, the block's number in that file
+ * (as 'seqfeed verify' counts), its offset, then the caller's clause. Returns `code`. */
+int catalog_block_error(const Catalog *catalog, uint32_t block, CatalogExtent extent, int code,
+                        Error *error, const char *format, ...) PRINTF_FORMAT(6, 7);
+/* It cannot be read: `code` says why, -ENODATA that the file ends before. */
+int catalog_block_unreadable(const Catalog *catalog, uint32_t block, CatalogExtent extent, int code,
+                             Error *error);
+/* It is damaged, -EBADMSG; `what` says how, or is NULL. */
+int catalog_block_damaged(const Catalog *catalog, uint32_t block, CatalogExtent extent,
+                          const char *what, Error *error);
+
 /* Read and check the lengths of `block` into ret_lengths[block_sequences[block]]: one small pread.
  * Blocks. -EBADMSG with a sentence when they are damaged. */
 MUST_CHECK int catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t *ret_lengths,

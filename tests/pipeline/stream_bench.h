@@ -41,7 +41,7 @@ typedef struct BenchOptions {
     uint32_t block_target, window, strands, size, world, ring_count, members, slots;
     const uint32_t *ranks;
     const char *extra; /* more lines of the feed, indented by 4 */
-    uint64_t epoch, index, cache;
+    uint64_t epoch, index, cache, shard_bytes;
     bool pread, threads;
     const MaskBackend *masks; /* the feed is for a device of this backend */
     int64_t patience_ns;
@@ -77,6 +77,7 @@ static inline void bench_make(Bench *bench, const BenchOptions *options) {
     snprintf(path, sizeof path, "%s/data", bench->dir);
     dataset_make(path, &(DatasetMake){.sequences = options->sequences,
                                       .block_target = options->block_target,
+                                      .shard_bytes = options->shard_bytes,
                                       .jobs = 1});
     snprintf(path, sizeof path, "%s/config.yaml", bench->dir);
     file = fopen(path, "w");

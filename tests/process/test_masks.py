@@ -105,6 +105,8 @@ def test_lists_that_leave_their_row_end_the_stream_with_the_reason(tmp_path, val
         ran = daemon.tool("cat", "train", check=False)
     assert ran.returncode == 1
     assert reason in ran.stderr
+    assert ("shard-00000.zst: block 0 at offset 4096 does not suit feed train: its sequence 0, in batch 0: "
+            "tensor x: ") in ran.stderr
 
 
 def test_parity_takes_spans_as_far_as_they_lie_in_the_sequence(tmp_path):

@@ -2,6 +2,7 @@
 """pack, tokenize, Dataset, and the private daemon."""
 import array
 import ctypes
+import json
 import os
 import pathlib
 import re
@@ -36,6 +37,27 @@ def test_rows_come_back(tmp_path):
         dataset[500]
     assert [each["label"] for each in dataset[2:5]] == [row["label"] for row in rows[2:5]]
     harness.tool("verify", tmp_path / "out")
+
+
+def test_a_block_that_cannot_be_read_is_named(tmp_path):
+    """As verify names it: by its number in its file."""
+    draw = numpy.random.default_rng(5)
+    out = tmp_path / "out"
+    seqfeed.pack([draw.integers(0, 60000, 500) for _ in range(400)], out, block=4096, shard=1 << 16)
+    dataset = seqfeed.Dataset(out)
+    shards = json.loads((out / "dataset.json").read_text())["shards"]
+    first = shards[0]["sequences"]
+    with open(out / shards[1]["path"], "r+b") as file:
+        file.seek(4096 + 100)
+        file.write(bytes(100))
+        file.flush()
+        with pytest.raises(ValueError, match=rf"/{shards[1]['path']}: block 0 at offset 4096 is damaged: "):
+            dataset[first]
+        file.truncate(4096 + 100)
+        with pytest.raises(OSError, match=rf"/{shards[1]['path']}: block 0 at offset 4096 cannot be read: "
+                                          "the file has become shorter"):
+            dataset[first]
+    assert len(dataset[first - 1]["tokens"]) == 500  # the others are there
 
 
 def test_it_is_what_the_tool_writes(tmp_path):
