@@ -20,8 +20,8 @@ typedef struct DatasetObject {
     BlockDecoder *decoder;
     uint64_t *firsts; /* number of each block's first sequence; [block_count] */
     Buffer raw, compressed;
-    uint32_t block; /* the one that `view` shows, or NO_BLOCK */
-    BlockView view;
+    uint32_t block; /* the one that `columns` shows, or NO_BLOCK */
+    BlockColumns columns;
 } DatasetObject;
 
 static void dataset_dealloc(PyObject *object) {
@@ -103,7 +103,7 @@ static int dataset_load(DatasetObject *self, uint32_t number) {
         (void)catalog_block_unreadable(self->catalog, number, CATALOG_CONTENT, r, &error);
     else
         r = block_decode(self->decoder, self->catalog, number, self->compressed.bytes,
-                         self->raw.bytes, self->raw.capacity, &self->view, &error);
+                         self->raw.bytes, self->raw.capacity, &self->columns, &error);
     if (r < 0) {
         module_raise(r, error.text);
         return -1;
@@ -125,25 +125,22 @@ static PyObject *dataset_widen(const uint8_t *from, uint64_t count) {
 }
 
 /* Values of one column of a sequence: where they begin and how many there are. */
-static PyObject *dataset_values(const DatasetObject *self, uint32_t column, uint32_t sequence,
-                                uint64_t first_token) {
+static PyObject *dataset_values(const DatasetObject *self, uint32_t column, uint32_t sequence) {
     const CatalogColumn *shape = &self->catalog->columns[column];
-    const BlockView *view = &self->view;
-    uint64_t first = first_token, count = view->lengths[sequence];
+    const BlockColumns *columns = &self->columns;
+    const uint32_t *ends = columns->token_ends;
+    uint64_t first = sequence, count = 1;
     uint64_t unit = element_bytes(shape->type);
     const uint8_t *from;
 
-    if (shape->kind == SHARD_KIND_SEQUENCE) {
-        first = sequence;
-        count = 1;
-    } else if (shape->kind == SHARD_KIND_RAGGED) {
-        first = 0;
-        for (uint32_t i = 0; i < sequence; i++)
-            first += view->counts[column][i];
-        count = view->counts[column][sequence];
+    if (shape->kind == SHARD_KIND_RAGGED)
+        ends = columns->value_ends[column];
+    if (shape->kind != SHARD_KIND_SEQUENCE) {
+        first = block_begin(ends, sequence);
+        count = ends[sequence] - first;
     }
     count *= shape->width;
-    from = view->columns[column] + first * shape->width * unit;
+    from = columns->values[column] + first * shape->width * unit;
     if (shape->type == ELEMENT_U24)
         return dataset_widen(from, count);
     return PyBytes_FromStringAndSize((const char *)from, (Py_ssize_t)(count * unit));
@@ -153,7 +150,6 @@ static PyObject *dataset_values(const DatasetObject *self, uint32_t column, uint
 static PyObject *dataset_read(PyObject *object, PyObject *argument) {
     DatasetObject *self = (DatasetObject *)object;
     unsigned long long number = PyLong_AsUnsignedLongLong(argument);
-    uint64_t first_token = 0;
     uint32_t sequence;
     PyObject *values;
 
@@ -166,11 +162,9 @@ static PyObject *dataset_read(PyObject *object, PyObject *argument) {
     if (dataset_load(self, dataset_block_of(self, number)) < 0)
         return NULL;
     sequence = (uint32_t)(number - self->firsts[self->block]);
-    for (uint32_t i = 0; i < sequence; i++)
-        first_token += self->view.lengths[i];
     values = PyTuple_New((Py_ssize_t)self->catalog->column_count);
     for (uint32_t i = 0; values && i < self->catalog->column_count; i++) {
-        PyObject *bytes = dataset_values(self, i, sequence, first_token);
+        PyObject *bytes = dataset_values(self, i, sequence);
 
         if (!bytes)
             Py_CLEAR(values);

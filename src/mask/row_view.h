@@ -96,27 +96,29 @@ static inline bool row_walk_next(RowWalk *walk, RowRun *ret_run) {
     return true;
 }
 
-static inline uint64_t sum_words(const uint8_t *words, uint32_t count) {
-    const uint32_t *values = (const void *)words; /* sections of a block are aligned */
-    uint64_t sum = 0;
+/* What belongs to a sequence, by the ends of those of its block. */
+typedef struct RowExtent {
+    uint32_t begin, count;
+} RowExtent;
 
-    for (uint32_t i = 0; i < count; i++)
-        sum += values[i];
-    return sum;
+static inline RowExtent row_extent(const uint8_t *ends, uint32_t sequence) {
+    const uint32_t *words = (const void *)ends; /* sections of a block are aligned */
+    uint32_t begin = sequence ? words[sequence - 1] : 0;
+
+    return (RowExtent){begin, words[sequence] - begin};
 }
 
 static inline RowList row_list(const RowView *row, uint32_t column, uint32_t element,
                                uint32_t width) {
     const FillRow *source = row->source;
-    const uint8_t *counts;
-    uint64_t before;
+    RowExtent own;
 
     if (!source)
         return (RowList){.element = element};
-    counts = source->columns[row->set->column_count + 1 + column];
-    before = sum_words(counts, source->sequence);
-    return (RowList){.values = source->columns[column] + before * width * element_bytes(element),
-                     .count = ((const uint32_t *)(const void *)counts)[source->sequence] * width,
+    own = row_extent(source->columns[row->set->column_count + 1 + column], source->sequence);
+    return (RowList){.values = source->columns[column] +
+                               (uint64_t)own.begin * width * element_bytes(element),
+                     .count = own.count * width,
                      .element = element};
 }
 
@@ -125,18 +127,18 @@ static inline int64_t row_list_value(const RowList *list, uint32_t i) {
                              list->values + (size_t)i * element_bytes(list->element));
 }
 
+static inline RowExtent row_sequence(const RowView *row) {
+    return row_extent(row->source->columns[row->set->column_count], row->source->sequence);
+}
+
 /* Tokens of the whole sequence, of which the row may have a piece. */
 static inline uint32_t row_sequence_length(const RowView *row) {
-    const uint8_t *lengths = row->source->columns[row->set->column_count];
-
-    return ((const uint32_t *)(const void *)lengths)[row->source->sequence];
+    return row_sequence(row).count;
 }
 
 /* How many tokens of its sequence come before the row's first (truncated or split). */
 static inline uint64_t row_offset(const RowView *row) {
-    const FillRow *source = row->source;
-
-    return source->start - sum_words(source->columns[row->set->column_count], source->sequence);
+    return row->source->start - row_sequence(row).begin;
 }
 
 static inline const MaskStep *steps_of(const TensorSet *set, const TensorSpec *spec) {

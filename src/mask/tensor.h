@@ -82,8 +82,8 @@ typedef struct TensorSet {
     /* What masks over tokens look at. */
     uint8_t token_element;
     int64_t token_pad;
-    /* A row's columns[column_count] are the lengths of its block's sequences, and
-     * columns[column_count + 1 + c] the counts of ragged column c (u32 each). */
+    /* A row's columns[column_count] are the ends of its block's sequences in tokens, and
+     * columns[column_count + 1 + c] their ends in the values of ragged column c (u32 each). */
     uint32_t column_count;
     bool parity; /* negative indices and spans that leave the sequence are taken as PyTorch does */
     MaskStep steps[TENSOR_STEPS_MAX];

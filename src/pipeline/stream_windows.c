@@ -170,13 +170,13 @@ static bool take_from_cache(Stream *stream, Window *window, uint32_t index) {
     WindowBlock *block = &window->blocks[index];
     uint32_t number;
     const Catalog *catalog = catalog_part(stream->feed->catalog, block->block, &number);
-    BlockView view;
+    BlockColumns columns;
 
     block->cached = block_cache_pin(stream->pipeline->cache, catalog->id, number);
     if (!block->cached)
         return false;
-    block_view(catalog, number, block_cache_bytes(block->cached), &view);
-    window_set_columns(window, index, &view);
+    block_find_columns(catalog, number, block_cache_bytes(block->cached), &columns);
+    window_set_columns(window, index, &columns);
     atomic_fetch_add_explicit(&stream->cache_hits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&stream->pipeline->cache_hits, 1, memory_order_relaxed);
     window->decodes_issued++;

@@ -52,31 +52,31 @@ size_t window_block_columns(const Window *window) {
 }
 
 /* Of one of several datasets, whose columns have other numbers than those of all together. */
-static void set_joined_columns(const CatalogPart *part, uint32_t count, const BlockView *view,
+static void set_joined_columns(const CatalogPart *part, uint32_t count, const BlockColumns *block,
                                const uint8_t **columns) {
     for (uint32_t c = 0; c < count; c++) {
         uint32_t own = part->columns[c];
         bool is_there = own != CATALOG_NO_COLUMN;
 
-        columns[c] = is_there ? view->columns[own] : NULL;
-        columns[count + 1 + c] = is_there ? (const uint8_t *)view->counts[own] : NULL;
+        columns[c] = is_there ? block->values[own] : NULL;
+        columns[count + 1 + c] = is_there ? (const uint8_t *)block->value_ends[own] : NULL;
     }
 }
 
-void window_set_columns(Window *window, uint32_t index, const BlockView *view) {
+void window_set_columns(Window *window, uint32_t index, const BlockColumns *block) {
     const Catalog *catalog = window->stream->feed->catalog;
     const CatalogPart *part = catalog_find_part(catalog, window->blocks[index].block);
     uint32_t count = catalog->column_count;
     const uint8_t **columns = &window->columns[index * window_block_columns(window)];
 
-    columns[count] = (const uint8_t *)view->lengths;
+    columns[count] = (const uint8_t *)block->token_ends;
     if (part) {
-        set_joined_columns(part, count, view, columns);
+        set_joined_columns(part, count, block, columns);
         return;
     }
-    memcpy(columns, view->columns, count * sizeof *columns);
+    memcpy(columns, block->values, count * sizeof *columns);
     for (uint32_t c = 0; c < count; c++)
-        columns[count + 1 + c] = (const uint8_t *)view->counts[c];
+        columns[count + 1 + c] = (const uint8_t *)block->value_ends[c];
 }
 
 static bool window_make_room(Window *window, uint32_t block_count, size_t packed_bytes) {

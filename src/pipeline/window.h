@@ -127,9 +127,11 @@ bool window_is_ready(const Window *window);
 /* All rows copied, nothing under way. */
 bool window_is_done(const Window *window);
 
-/* Where a decoded block's values lie, for FillRow: columns, lengths, counts of ragged columns. */
+/* Where a decoded block's values lie, for FillRow: columns, ends of sequences, ends in ragged
+ * columns.
+ */
 size_t window_block_columns(const Window *window);
-void window_set_columns(Window *window, uint32_t index, const BlockView *view);
+void window_set_columns(Window *window, uint32_t index, const BlockColumns *block);
 
 /* Give its blocks to the cache or back to the pool, and the object to the free list. */
 void window_close(Window *window);

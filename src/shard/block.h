@@ -18,14 +18,20 @@ void block_decoder_free(BlockDecoder *decoder);
 void block_decoder_trust_crc(BlockDecoder *decoder);
 
 /* Where the values of a decoded block lie. All pointers point into the raw bytes, are aligned to
- * SHARD_SECTION_ALIGN, and stay valid as long as these do. */
-typedef struct BlockView {
+ * SHARD_SECTION_ALIGN, and stay valid as long as these do. Where a sequence's own values lie is
+ * told by where those of all sequences end, so that finding one takes no sum: block_decode() leaves
+ * ends where the file has lengths and counts. */
+typedef struct BlockColumns {
     uint32_t sequences, tokens;
-    const uint32_t *lengths; /* [sequences], little-endian as on disk */
-    const uint8_t
-        *columns[SHARD_COLUMNS_MAX]; /* start of column c's values (RAGGED: after its counts) */
-    const uint32_t *counts[SHARD_COLUMNS_MAX]; /* RAGGED: [sequences]; else NULL */
-} BlockView;
+    const uint32_t *token_ends;                    /* [sequences] */
+    const uint8_t *values[SHARD_COLUMNS_MAX];      /* of column c */
+    const uint32_t *value_ends[SHARD_COLUMNS_MAX]; /* RAGGED: [sequences]; else NULL */
+} BlockColumns;
+
+/* Where what belongs to a sequence begins, by the ends of all. */
+static inline uint32_t block_begin(const uint32_t *ends, uint32_t sequence) {
+    return sequence ? ends[sequence - 1] : 0;
+}
 
 /* Check and decompress `block` of `catalog`. `compressed` holds its compressed_bytes; `raw` has
  * room for at least raw_bytes (its capacity is passed and respected). Verifies the CRC32C of the
@@ -34,8 +40,8 @@ typedef struct BlockView {
  * -EBADMSG and a sentence with file, block and offset. Any thread, its own decoder. */
 MUST_CHECK int block_decode(BlockDecoder *decoder, const Catalog *catalog, uint32_t block,
                             const void *compressed, void *raw, size_t raw_capacity,
-                            BlockView *ret_view, Error *error);
+                            BlockColumns *ret_columns, Error *error);
 
-/* The view of bytes that block_decode() has accepted before (a cached block); cheap, cannot fail.
- */
-void block_view(const Catalog *catalog, uint32_t block, const void *raw, BlockView *ret_view);
+/* The columns of bytes that block_decode() has left before (a cached block); cheap, cannot fail. */
+void block_find_columns(const Catalog *catalog, uint32_t block, const void *raw,
+                        BlockColumns *ret_columns);

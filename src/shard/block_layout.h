@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "format/shard_format.h"
-#include "shard/block.h"
+#include "shard/catalog.h"
 
 typedef struct BlockLayout {
     uint32_t column_count;
@@ -27,6 +27,16 @@ uint64_t block_layout_section(const BlockLayout *layout, uint32_t column, uint32
 /* Raw bytes of a whole block; values[c] as above. */
 uint64_t block_layout_raw(const BlockLayout *layout, uint32_t sequences, uint32_t tokens,
                           const uint64_t values[]);
+
+/* Where the parts of a decompressed block lie, as on disk. All pointers point into the raw bytes
+ * and are aligned to SHARD_SECTION_ALIGN. */
+typedef struct BlockView {
+    uint32_t sequences, tokens;
+    const uint32_t *lengths; /* [sequences], little-endian as on disk */
+    const uint8_t
+        *columns[SHARD_COLUMNS_MAX]; /* start of column c's values (RAGGED: after its counts) */
+    const uint32_t *counts[SHARD_COLUMNS_MAX]; /* RAGGED: [sequences]; else NULL */
+} BlockView;
 
 /* What a block says about itself. */
 typedef struct BlockFacts {

@@ -388,13 +388,13 @@ static ShardIndexBlock lengths_entry(const Catalog *catalog, uint32_t block) {
 
 int catalog_unpack_lengths(const Catalog *catalog, uint32_t block, const void *packed,
                            uint32_t *ret_lengths, Error *error) {
+    const CatalogShard *shard;
     ShardIndexBlock entry;
 
     catalog = catalog_part(catalog, block, &block);
+    shard = &catalog->shards[catalog->blocks[block].shard];
     entry = lengths_entry(catalog, block);
-    if (shard_file_unpack_lengths(&entry,
-                                  catalog->shards[catalog->blocks[block].shard].length_min, packed,
-                                  ret_lengths) < 0)
+    if (shard_file_unpack_lengths(&entry, shard->length_min, packed, ret_lengths) < 0)
         return catalog_block_damaged(catalog, block, CATALOG_LENGTHS, NULL, error);
     return 0;
 }
@@ -429,8 +429,26 @@ static bool facts_fit(const Catalog *catalog, uint32_t block, const BlockFacts *
            facts->tokens == catalog->block_tokens[block] && facts->length_max == entry->length_max;
 }
 
+static void set_columns(const BlockLayout *layout, const BlockView *view,
+                        BlockColumns *ret_columns) {
+    ret_columns->sequences = view->sequences;
+    ret_columns->tokens = view->tokens;
+    ret_columns->token_ends = view->lengths;
+    memcpy(ret_columns->values, view->columns, layout->column_count * sizeof *view->columns);
+    memcpy(ret_columns->value_ends, view->counts, layout->column_count * sizeof *view->counts);
+}
+
+/* Numbers that lie in `raw` become the sums up to each. */
+static void add_up(void *raw, const uint32_t *numbers, uint32_t count) {
+    uint32_t *to = (void *)((uint8_t *)raw + ((const uint8_t *)numbers - (const uint8_t *)raw));
+    uint32_t sum = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        to[i] = sum += to[i];
+}
+
 int block_decode(BlockDecoder *decoder, const Catalog *catalog, uint32_t block,
-                 const void *compressed, void *raw, size_t raw_capacity, BlockView *ret_view,
+                 const void *compressed, void *raw, size_t raw_capacity, BlockColumns *ret_columns,
                  Error *error) {
     const CatalogBlock *entry;
     BlockLayout layout;
@@ -454,14 +472,21 @@ int block_decode(BlockDecoder *decoder, const Catalog *catalog, uint32_t block,
     if (!facts_fit(catalog, block, &facts))
         return catalog_block_damaged(catalog, block, CATALOG_CONTENT,
                                      "it is not the block that the index describes", error);
-    *ret_view = view;
+    set_columns(&layout, &view, ret_columns);
+    add_up(raw, ret_columns->token_ends, view.sequences);
+    for (uint32_t c = 0; c < layout.column_count; c++)
+        if (view.counts[c])
+            add_up(raw, ret_columns->value_ends[c], view.sequences);
     return 0;
 }
 
-void block_view(const Catalog *catalog, uint32_t block, const void *raw, BlockView *ret_view) {
+void block_find_columns(const Catalog *catalog, uint32_t block, const void *raw,
+                        BlockColumns *ret_columns) {
     BlockLayout layout;
+    BlockView view;
 
     assert(block < catalog->block_count);
     block_layout_init_catalog(&layout, catalog_part(catalog, block, &block));
-    block_layout_view(&layout, raw, ret_view);
+    block_layout_view(&layout, raw, &view);
+    set_columns(&layout, &view, ret_columns);
 }

@@ -15,7 +15,7 @@ uint32_t mask_case_draw(uint32_t bound) {
 }
 
 static void make_data(MaskCase *test) {
-    uint32_t holes = 0, spans = 0;
+    uint32_t holes = 0, spans = 0, tokens = 0;
 
     for (size_t i = 0; i < sizeof test->weights; i++)
         test->weights[i] = (uint8_t)mask_case_draw(256);
@@ -33,6 +33,9 @@ static void make_data(MaskCase *test) {
             test->spans[spans++] = (int32_t)mask_case_draw(CASE_LENGTH) - 4;
             test->spans[spans++] = (int32_t)mask_case_draw(CASE_LENGTH + 9);
         }
+        test->hole_ends[s] = holes;
+        test->span_ends[s] = spans / 2;
+        test->ends[s] = tokens += test->lengths[s];
     }
 }
 
@@ -281,12 +284,12 @@ void mask_case_init(MaskCase *test, uint32_t seed) {
                                 test->labels,
                                 (const uint8_t *)test->holes,
                                 (const uint8_t *)test->spans,
-                                (const uint8_t *)test->lengths,
+                                (const uint8_t *)test->ends,
                                 NULL,
                                 NULL,
                                 NULL,
-                                (const uint8_t *)test->hole_counts,
-                                (const uint8_t *)test->span_counts};
+                                (const uint8_t *)test->hole_ends,
+                                (const uint8_t *)test->span_ends};
     memcpy(test->columns, columns, sizeof columns);
     test->set.token_element = tokens[mask_case_draw(ARRAY_COUNT(tokens))];
     test->set.token_pad = mask_case_draw(6);

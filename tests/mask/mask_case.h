@@ -23,6 +23,7 @@ typedef struct MaskCase {
     uint8_t weights[CASE_SEQUENCES * CASE_LENGTH * 2 * 4], labels[CASE_SEQUENCES * 8];
     int32_t holes[CASE_SEQUENCES * 4], spans[CASE_SEQUENCES * 8];
     uint32_t hole_counts[CASE_SEQUENCES], span_counts[CASE_SEQUENCES], lengths[CASE_SEQUENCES];
+    uint32_t hole_ends[CASE_SEQUENCES], span_ends[CASE_SEQUENCES], ends[CASE_SEQUENCES];
     const uint8_t *columns[2 * CASE_COLUMNS + 1];
     FillRow rows[CASE_PIECES]; /* packed: sequences */
     uint32_t count;

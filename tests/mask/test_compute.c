@@ -4,12 +4,13 @@
 #include "support/check_main.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include "mask/compute.h"
 #include "mask/convert.h"
 #include "mask/mask_case.h"
 
-enum { ROUNDS = 5000, GUARD = 256, THREADS = 64 };
+enum { ROUNDS = 5000, GUARD = 256, THREADS = 64, FAR = 1 << 20 };
 
 /* As kernels do it: a grid of blocks of threads over each tensor's chunks. */
 static void run_cells(const CellPlan *plan, const CellBatch *batch, uint8_t *slot) {
@@ -72,6 +73,73 @@ START_TEST(the_cpu_backend_writes_what_each_element_is_defined_to_be)
 }
 END_TEST
 
+/* The ends behind those of FAR sequences that nobody may look at, but for the last. */
+static uint32_t *move_ends(const uint32_t *ends) {
+    uint8_t *memory = mmap(NULL, (FAR + CASE_SEQUENCES) * sizeof *ends, PROT_NONE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t hidden = FAR * sizeof *ends - 4096;
+
+    ck_assert_ptr_ne(memory, MAP_FAILED);
+    ck_assert_int_eq(
+        mprotect(memory + hidden, 4096 + CASE_SEQUENCES * sizeof *ends, PROT_READ | PROT_WRITE), 0);
+    memcpy(memory + FAR * sizeof *ends, ends, CASE_SEQUENCES * sizeof *ends);
+    return (uint32_t *)(void *)memory;
+}
+
+/* The same rows as the last sequences of a block of a million. */
+static void move_rows(MaskCase *test) {
+    const uint8_t **ends = &test->columns[CASE_COLUMNS];
+
+    for (uint32_t c = 0; c <= CASE_COLUMNS; c++)
+        if (ends[c])
+            ends[c] = (const uint8_t *)move_ends((const uint32_t *)(const void *)ends[c]);
+    test->columns[2] -= (size_t)FAR * 8; /* one label for each sequence */
+    for (uint32_t s = 0; s < test->count; s++)
+        test->rows[s].sequence += FAR;
+}
+
+static void free_moved(MaskCase *test) {
+    for (uint32_t c = CASE_COLUMNS; c <= 2 * CASE_COLUMNS; c++)
+        if (test->columns[c])
+            munmap((void *)(uintptr_t)test->columns[c], (FAR + CASE_SEQUENCES) * sizeof(uint32_t));
+}
+
+/* Nothing of a row is found by adding up what stands before it. */
+START_TEST(a_row_costs_the_same_at_the_end_of_a_large_block)
+{
+    static MaskCase test;
+    static CellPlan plan;
+
+    for (uint32_t seed = 0; seed < ROUNDS / 10; seed++) {
+        uint64_t capacity, sizes[2];
+        uint8_t *slots[2];
+        void *packs[2];
+
+        mask_case_init(&test, seed);
+        ck_assert_int_eq(cell_plan_make(&test.set, &plan), 0);
+        capacity = mask_case_pack_bytes(&test, &plan);
+        for (int far = 0; far < 2; far++) {
+            slots[far] = aligned_alloc(GUARD, align_up(test.layout.bytes, GUARD) + GUARD);
+            memset(slots[far], 0xa5, test.layout.bytes);
+            packs[far] = calloc(1, align_up(capacity, 16));
+            if (far)
+                move_rows(&test);
+            mask_case_fill(&test, slots[far]);
+            sizes[far] = mask_case_pack(&test, &plan, packs[far], capacity);
+        }
+        ck_assert_mem_eq(slots[0], slots[1], test.layout.bytes);
+        ck_assert_uint_gt(sizes[0], 0);
+        ck_assert_uint_eq(sizes[0], sizes[1]);
+        ck_assert_mem_eq(packs[0], packs[1], sizes[0]);
+        free_moved(&test);
+        for (int far = 0; far < 2; far++) {
+            free(slots[far]);
+            free(packs[far]);
+        }
+    }
+}
+END_TEST
+
 START_TEST(products_of_floats_have_the_bits_of_pytorch)
 {
     static const struct {
@@ -99,4 +167,5 @@ START_TEST(products_of_floats_have_the_bits_of_pytorch)
 END_TEST
 
 CHECK_MAIN("compute", the_cpu_backend_writes_what_each_element_is_defined_to_be,
+           a_row_costs_the_same_at_the_end_of_a_large_block,
            products_of_floats_have_the_bits_of_pytorch)

@@ -40,13 +40,13 @@ static ssize_t decode_all(uint8_t *to) {
     block_decoder_trust_crc(decoder); /* as the daemon reads; verify checks all */
     for (uint32_t b = 0; r == 0 && b < catalog->block_count; b++) {
         const CatalogBlock *block = &catalog->blocks[b];
-        BlockView view;
+        BlockColumns columns;
         ck_assert_uint_le(block->compressed_bytes, sizeof compressed);
         ck_assert_uint_le(block->raw_bytes, RAW_MAX - at);
         r = file_read_at(catalog->shards[block->shard].fd, compressed, block->compressed_bytes,
                          block->offset);
         if (r == 0)
-            r = block_decode(decoder, catalog, b, compressed, to + at, block->raw_bytes, &view,
+            r = block_decode(decoder, catalog, b, compressed, to + at, block->raw_bytes, &columns,
                              NULL);
         if (r == 0)
             at += block->raw_bytes;

@@ -22,22 +22,23 @@ static void check_block(const Catalog *catalog, BlockDecoder *decoder, uint32_t 
     uint32_t *lengths = calloc(catalog->block_sequences[block], sizeof *lengths);
     const uint8_t *tokens;
     Error error;
-    BlockView view;
+    BlockColumns columns;
 
     ck_assert_int_eq(file_read_at(catalog->shards[entry->shard].fd, compressed,
                                   entry->compressed_bytes, entry->offset),
                      0);
-    ck_assert_msg(block_decode(decoder, catalog, block, compressed, raw, entry->raw_bytes, &view,
+    ck_assert_msg(block_decode(decoder, catalog, block, compressed, raw, entry->raw_bytes, &columns,
                                &error) == 0,
                   "%s", error.text);
     ck_assert_int_eq(catalog_read_lengths(catalog, block, lengths, &error), 0);
-    tokens = view.columns[0];
-    for (uint32_t i = 0; i < view.sequences; i++) {
-        ck_assert_uint_eq(view.lengths[i], dataset_length(first + i));
-        ck_assert_uint_eq(lengths[i], view.lengths[i]);
-        for (uint32_t t = 0; t < view.lengths[i]; t++, tokens += 2)
+    tokens = columns.values[0];
+    for (uint32_t i = 0; i < columns.sequences; i++) {
+        ck_assert_uint_eq(lengths[i], dataset_length(first + i));
+        ck_assert_uint_eq(columns.token_ends[i],
+                          block_begin(columns.token_ends, i) + dataset_length(first + i));
+        for (uint32_t t = 0; t < lengths[i]; t++, tokens += 2)
             ck_assert_uint_eq(bytes_get_u16(tokens), dataset_token(first + i, t));
-        ck_assert_int_eq((int64_t)bytes_get_u64(view.columns[1] + 8 * (size_t)i),
+        ck_assert_int_eq((int64_t)bytes_get_u64(columns.values[1] + 8 * (size_t)i),
                          dataset_label(first + i));
     }
     free(lengths);
