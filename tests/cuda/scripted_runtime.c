@@ -31,7 +31,7 @@ typedef struct Thing {
     uint32_t recorded, done; /* events: records asked for, and done */
 } Thing;
 
-typedef enum OperationKind { COPY, SET, ROWS, DENSE, RECORD } OperationKind;
+typedef enum OperationKind { COPY, SET, LAUNCH, RECORD } OperationKind;
 
 typedef struct Operation {
     OperationKind kind;
@@ -42,9 +42,7 @@ typedef struct Operation {
     uint64_t size, at;
     int value;
     uint32_t record;
-    const CellPlan *plan;
-    const CellBatch *batch;
-    WriteGrid grid;
+    Launch launch;
 } Operation;
 
 static Script script;
@@ -222,8 +220,7 @@ static bool operate(Operation *operation) {
         operation->event->done = operation->record;
         return true;
     default:
-        launch_grid(operation->plan, operation->batch, operation->kind == DENSE, &operation->grid,
-                    operation->to);
+        launch_run(&operation->launch);
         return true;
     }
 }
@@ -566,11 +563,10 @@ cudaError_t kernels_write_batch(const CellPlan *plan, const CellBatch *batch,
             return r;
         if (thing_of(stream, THING_STREAM)->device != current)
             misuse("a launch by a thread with another device");
-        operation = operation_new(is_dense ? DENSE : ROWS, stream);
-        write_grid_make(shape, dense, is_dense, WRITE_BLOCKS_MAX, &operation->grid);
-        operation->plan = (const void *)there(plan, sizeof *plan);
-        operation->batch = (const void *)there(batch, shape->bytes);
-        operation->to = there(slot, 1);
+        operation = operation_new(LAUNCH, stream);
+        operation->launch = launch_make((const void *)there(plan, sizeof *plan), shape, dense,
+                                        is_dense, WRITE_BLOCKS_MAX, there(slot, 1));
+        operation->launch.batch = (const void *)there(batch, shape->bytes);
         if (last_error != cudaSuccess) /* what this thread left unread, as after <<<>>> */
             return cudaGetLastError();
     }
