@@ -14,9 +14,20 @@ uint32_t mask_case_draw(uint32_t bound) {
     return random_below(random_philox(draw_seed, draw_count++, 0, 0, 0).word[0], bound);
 }
 
+static const uint8_t integers[] = {ELEMENT_U8,  ELEMENT_U16, ELEMENT_U24,
+                                   ELEMENT_U32, ELEMENT_I32, ELEMENT_I64};
+
+/* A number of a list, cut to its type: a negative one may become a large one. */
+static void put_number(const MaskCase *test, uint8_t *list, uint32_t index, int64_t number) {
+    uint32_t bytes = element_bytes(test->list_element);
+
+    memcpy(list + (size_t)index * bytes, &number, bytes);
+}
+
 static void make_data(MaskCase *test) {
     uint32_t holes = 0, spans = 0, tokens = 0;
 
+    test->list_element = integers[mask_case_draw(ARRAY_COUNT(integers))];
     for (size_t i = 0; i < sizeof test->weights; i++)
         test->weights[i] = (uint8_t)mask_case_draw(256);
     for (size_t i = 0; i < sizeof test->labels; i++)
@@ -28,10 +39,10 @@ static void make_data(MaskCase *test) {
         test->hole_counts[s] = mask_case_draw(4);
         test->span_counts[s] = mask_case_draw(3);
         for (uint32_t i = 0; i < test->hole_counts[s]; i++)
-            test->holes[holes++] = (int32_t)mask_case_draw(60) - 30;
+            put_number(test, test->holes, holes++, (int64_t)mask_case_draw(60) - 30);
         for (uint32_t i = 0; i < test->span_counts[s]; i++) {
-            test->spans[spans++] = (int32_t)mask_case_draw(CASE_LENGTH) - 4;
-            test->spans[spans++] = (int32_t)mask_case_draw(CASE_LENGTH + 9);
+            put_number(test, test->spans, spans++, (int64_t)mask_case_draw(CASE_LENGTH) - 4);
+            put_number(test, test->spans, spans++, mask_case_draw(CASE_LENGTH + 9));
         }
         test->hole_ends[s] = holes;
         test->span_ends[s] = spans / 2;
@@ -75,11 +86,12 @@ static void make_steps(MaskCase *test, TensorSpec *spec) {
         } else {
             bool is_list = step.op == MASK_INDICES || step.op == MASK_TOKEN_IDS;
 
-            step.count = step.op == MASK_WINDOW ? 1 + mask_case_draw(CASE_LENGTH) : ELEMENT_I32;
+            step.count = step.op == MASK_WINDOW ? 1 + mask_case_draw(CASE_LENGTH)
+                                                : test->list_element;
             step.first = COLUMN_HOLES;
             if (is_list) {
                 step.first = set->value_count;
-                step.count = mask_case_draw(4);
+                step.count = mask_case_draw(10);
                 for (uint32_t i = 0; i < step.count; i++)
                     set->values[set->value_count++] = (int64_t)mask_case_draw(40) - 10;
             }
@@ -142,12 +154,12 @@ static void make_tensor(MaskCase *test, TensorSpec *spec, uint32_t weights) {
     if (spec->source == TENSOR_LABELS || spec->source == TENSOR_LOSS_MASK) {
         spec->has_spans = mask_case_draw(2);
         spec->spans = COLUMN_SPANS;
-        spec->spans_element = ELEMENT_I32;
+        spec->spans_element = test->list_element;
         spec->spans_width = 2;
     }
     if (spec->source == TENSOR_SPECIAL) {
         spec->first_value = test->set.value_count;
-        spec->value_count = mask_case_draw(4);
+        spec->value_count = mask_case_draw(10);
         for (uint32_t i = 0; i < spec->value_count; i++)
             test->set.values[test->set.value_count++] = mask_case_draw(6);
     }
@@ -269,8 +281,6 @@ static void draw_shape(MaskCase *test) {
 }
 
 void mask_case_init(MaskCase *test, uint32_t seed) {
-    static const uint8_t tokens[] = {ELEMENT_U8,  ELEMENT_U16, ELEMENT_U24,
-                                     ELEMENT_U32, ELEMENT_I32, ELEMENT_I64};
     static const uint8_t weights[] = {ELEMENT_F16, ELEMENT_BF16, ELEMENT_F32, ELEMENT_U8,
                                       ELEMENT_U24};
     uint32_t weight;
@@ -282,8 +292,8 @@ void mask_case_init(MaskCase *test, uint32_t seed) {
     const uint8_t *columns[] = {test->tokens,
                                 test->weights,
                                 test->labels,
-                                (const uint8_t *)test->holes,
-                                (const uint8_t *)test->spans,
+                                test->holes,
+                                test->spans,
                                 (const uint8_t *)test->ends,
                                 NULL,
                                 NULL,
@@ -291,7 +301,7 @@ void mask_case_init(MaskCase *test, uint32_t seed) {
                                 (const uint8_t *)test->hole_ends,
                                 (const uint8_t *)test->span_ends};
     memcpy(test->columns, columns, sizeof columns);
-    test->set.token_element = tokens[mask_case_draw(ARRAY_COUNT(tokens))];
+    test->set.token_element = integers[mask_case_draw(ARRAY_COUNT(integers))];
     test->set.token_pad = mask_case_draw(6);
     test->set.column_count = CASE_COLUMNS;
     test->set.side = mask_case_draw(2);

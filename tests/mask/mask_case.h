@@ -21,7 +21,8 @@ typedef struct MaskCase {
     TensorLayout layout;
     uint8_t tokens[CASE_SEQUENCES * CASE_LENGTH * 8];
     uint8_t weights[CASE_SEQUENCES * CASE_LENGTH * 2 * 4], labels[CASE_SEQUENCES * 8];
-    int32_t holes[CASE_SEQUENCES * 4], spans[CASE_SEQUENCES * 8];
+    uint8_t list_element; /* integers, of holes and of spans */
+    uint8_t holes[CASE_SEQUENCES * 4 * 8], spans[CASE_SEQUENCES * 8 * 8];
     uint32_t hole_counts[CASE_SEQUENCES], span_counts[CASE_SEQUENCES], lengths[CASE_SEQUENCES];
     uint32_t hole_ends[CASE_SEQUENCES], span_ends[CASE_SEQUENCES], ends[CASE_SEQUENCES];
     const uint8_t *columns[2 * CASE_COLUMNS + 1];
