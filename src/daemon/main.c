@@ -48,6 +48,10 @@ static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Er
     return 0;
 }
 
+/* More workers gain nothing on any machine that was measured or simulated (docs/scaling.md): by
+ * then memory, the ring's slots or the stream's baton are the limit. */
+enum { WORKERS_AUTO_MAX = 64 };
+
 /* `threads: auto`: the CPUs that we may use at once. */
 static uint32_t count_processors(void) {
     uint32_t quota = cgroup_cpu_limit(), count;
@@ -55,7 +59,7 @@ static uint32_t count_processors(void) {
 
     if (sched_getaffinity(0, sizeof set, &set) < 0)
         return 1;
-    count = (uint32_t)CPU_COUNT(&set);
+    count = MIN((uint32_t)CPU_COUNT(&set), (uint32_t)WORKERS_AUTO_MAX);
     return MAX(MIN(count, quota), 1u);
 }
 
@@ -82,6 +86,7 @@ static int serve(const Settings *settings, const char *socket) {
     ServerOptions options = {.socket_option = socket,
                              .socket_settings = settings->socket,
                              .workers = settings->threads ? settings->threads : count_processors(),
+                             .fewer_workers = settings->threads == 0,
                              .memory = settings->memory,
                              .cache = settings->cache_auto ? UINT64_MAX : settings->cache,
                              .direct = settings->direct,

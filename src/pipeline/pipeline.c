@@ -102,15 +102,32 @@ int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error 
     return 0;
 }
 
+/* Go on with the first `count` workers. The others have never run. */
+static void keep_workers(Pipeline *pipeline, uint32_t count) {
+    for (uint32_t i = count; i < pipeline->options.workers; i++)
+        block_decoder_free(pipeline->workers[i].decoder);
+    pipeline->options.workers = count;
+}
+
 int pipeline_start(Pipeline *pipeline, Error *error) {
+    uint32_t count = 0;
     int r = fetch_start(pipeline->fetch);
 
-    for (uint32_t i = 0; r == 0 && i < pipeline->options.workers; i++)
-        r = worker_start(&pipeline->workers[i].worker);
     pipeline->started = true;
-    return r < 0 ? error_set(error, r, "cannot start %u worker threads: %s",
-                             pipeline->options.workers, strerror(-r))
-                 : 0;
+    if (r < 0)
+        return error_set(error, r, "cannot start the fetch thread: %s", strerror(-r));
+    while (r == 0 && count < pipeline->options.workers) {
+        r = worker_start(&pipeline->workers[count].worker);
+        count += r == 0;
+    }
+    if (r < 0 && pipeline->options.fewer_workers && count > 0)
+        keep_workers(pipeline, count);
+    else if (r < 0)
+        return error_set(error, r,
+                         "cannot start worker thread %u of %u: %s: lower threads, or raise the "
+                         "limit (TasksMax=, ulimit -u)",
+                         count + 1, pipeline->options.workers, strerror(-r));
+    return 0;
 }
 
 static void drop_tasks(TaskQueue *queue) {

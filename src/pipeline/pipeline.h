@@ -15,16 +15,18 @@ typedef struct Pipeline Pipeline;
 typedef struct Stream Stream;
 
 typedef struct PipelineOptions {
-    uint32_t workers; /* >= 1 */
-    uint64_t memory;  /* limit of the budget, bytes */
-    uint64_t cache;   /* limit of the block cache, bytes; UINT64_MAX: what memory leaves */
-    bool direct;      /* O_DIRECT */
-    bool force_pread; /* do not try io_uring */
+    uint32_t workers;   /* >= 1 */
+    bool fewer_workers; /* where the system refuses some of the threads, go on with the others */
+    uint64_t memory;    /* limit of the budget, bytes */
+    uint64_t cache;     /* limit of the block cache, bytes; UINT64_MAX: what memory leaves */
+    bool direct;        /* O_DIRECT */
+    bool force_pread;   /* do not try io_uring */
     const MaskBackend *masks;   /* of the devices that feeds are for; NULL: what this build has */
     int64_t device_patience_ns; /* until one counts as hanging when it is closed; 0: 10 s */
 } PipelineOptions;
 
-/* Nothing runs until pipeline_start(). 0 or negative errno. */
+/* Nothing runs until pipeline_start(). 0 or negative errno. How many workers there are then says
+ * PipelineStatus. */
 MUST_CHECK int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error *error);
 MUST_CHECK int pipeline_start(Pipeline *pipeline, Error *error);
 /* Stops the threads and frees every stream; the server has forgotten them before. Accepts NULL. */

@@ -350,10 +350,12 @@ static void log_masks(const Server *server) {
 
 static int start_pipeline(Server *server, const ServerOptions *options, Error *error) {
     PipelineOptions pipeline = {.workers = options->workers,
+                                .fewer_workers = options->fewer_workers,
                                 .memory = options->memory,
                                 .cache = options->cache,
                                 .direct = options->direct,
                                 .force_pread = options->force_pread};
+    PipelineStatus status;
     int r;
 
     r = pipeline_new(&pipeline, &server->pipeline, error);
@@ -362,6 +364,10 @@ static int start_pipeline(Server *server, const ServerOptions *options, Error *e
     r = pipeline_start(server->pipeline, error);
     if (r < 0)
         return r;
+    pipeline_status(server->pipeline, &status);
+    if (status.workers < options->workers)
+        log_warning("threads: %u instead of %u: the system grants no more (TasksMax=, ulimit -u)",
+                    status.workers, options->workers);
     log_info("fetch: %s (%s)", pipeline_fetch_backend(server->pipeline),
              pipeline_fetch_reason(server->pipeline));
     log_masks(server);

@@ -119,13 +119,13 @@ class Daemon:
     """A running seqfeedd on a socket of its own. Use it in `with`: leaving stops it and checks that
     nothing of it is left."""
 
-    def __init__(self, config, sets=(), socket_path=None, wait=True, **env):
+    def __init__(self, config, sets=(), socket_path=None, wait=True, prefix=(), **env):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="seqfeed-"))
         self.socket = pathlib.Path(socket_path or self.folder / "s")
         self.log_path = self.folder / "log"
         self.config = config
-        options = [word for item in sets for word in ("--set", item)]
-        self.command = [str(DAEMON), "--config", str(config), "--socket", str(self.socket), *options]
+        sets = [word for item in sets for word in ("--set", item)]
+        self.command = [*prefix, str(DAEMON), "--config", str(config), "--socket", str(self.socket), *sets]
         self.env = environment(**env)
         self.process = None
         self.start(wait)

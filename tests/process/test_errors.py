@@ -50,6 +50,34 @@ def change(path, offset, value=0x5A):
     path.write_bytes(data)
 
 
+def in_limits(**limits):
+    """A prefix: the program after it runs with these limits of the shell's ulimit (-n and so on)."""
+    words = " && ".join(f"ulimit -{letter} {value}" for letter, value in limits.items())
+    return ("bash", "-c", f'{words} && exec "$@"', "bash")
+
+
+# --- threads -------------------------------------------------------------------------------------
+
+# A stack of 1 GiB for each thread: the fetch thread and one worker fit into 3 GiB, 32 workers do not.
+FEW_THREADS = in_limits(s=1 << 20, v=3 << 20)
+
+
+@pytest.mark.skipif(harness.SANITIZED, reason="a sanitizer needs more address space than is given here")
+def test_threads_that_the_system_refuses_say_what_to_change(dataset, tmp_path):
+    config = harness.one_feed(tmp_path / "c.yaml", dataset, {"threads": 32})
+    said = refused(config, code=1, prefix=FEW_THREADS)
+    assert re.search(r"cannot start worker thread \d+ of 32: .*: lower threads, or raise the limit", said)
+
+
+@pytest.mark.skipif(harness.SANITIZED or len(os.sched_getaffinity(0)) < 2,
+                    reason="a sanitizer needs more address space; one CPU has one worker")
+def test_threads_auto_takes_what_the_system_grants(dataset, tmp_path):
+    limits = in_limits(s=1 << 20, v=2560 << 10)
+    with harness.Daemon(harness.one_feed(tmp_path / "c.yaml", dataset), prefix=limits) as daemon:
+        daemon.wait_log(r"threads: 1 instead of \d+: the system grants no more \(TasksMax=, ulimit -u\)")
+        assert len(daemon.cat(n=3)) == 3
+
+
 # --- datasets ------------------------------------------------------------------------------------
 
 def test_a_dataset_that_is_not_there(tmp_path):

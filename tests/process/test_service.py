@@ -54,6 +54,12 @@ def test_everything_is_installed_where_it_belongs(installed):
     assert names == ["sysusers.d", "tmpfiles.d"]
 
 
+def test_the_service_may_have_the_threads_that_it_starts(units):
+    """`threads` allows 1024; beside them: control, fetch, 63 that count an epoch, a device."""
+    found = re.search(r"^TasksMax=(\d+)$", (units / "seqfeedd.service").read_text(), re.MULTILINE)
+    assert int(found[1]) >= 1024 + 1 + 1 + 63 + 1
+
+
 def test_systemd_accepts_the_units(units):
     ran = analyze("verify", "--man=no", units / "seqfeedd.service", units / "seqfeedd.socket")
     assert ran.returncode == 0 and ran.stderr == "", ran.stderr
