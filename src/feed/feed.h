@@ -62,6 +62,7 @@ typedef struct Feed {
     uint64_t window_bytes_max;
     uint32_t window_blocks_max;
     uint64_t window_sequences_max, window_pieces_max, window_batches_max;
+    uint32_t length_bytes_max;   /* that one length takes in the index */
     uint64_t block_buffer_bytes; /* what a decoded block of ordinary size takes; whole pages */
     uint32_t *block_pieces; /* [blocks.count], the same in every epoch; NULL: all their sequences */
     PlanTally tally;        /* of an epoch, when block_pieces was counted */
@@ -131,6 +132,7 @@ uint32_t feed_count_threads(const Feed *feed);
 typedef struct FeedMemory {
     uint64_t rings, windows, buffers, inputs, total; /* bytes */
 } FeedMemory;
+/* Looks at no block, so that whoever waits for memory may ask over and over. */
 FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands);
 /* Bytes of a device's input for the largest batch, with as many sequences as its rows hold: pinned
  * memory beside each slot. -E2BIG: no device is told so much; -ENOMEM. */

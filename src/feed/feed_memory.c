@@ -145,6 +145,15 @@ static void spread_blocks(const Feed *feed, const uint32_t *numbers, Spread *ret
         spread_add(ret_spread, numbers[b], block_times(feed, b));
 }
 
+/* The most bytes that one length takes in the index. */
+static uint32_t widest_lengths(const Feed *feed) {
+    uint32_t widest = 1;
+
+    for (uint32_t b = 0; b < feed->blocks.count; b++)
+        widest = MAX(widest, (uint32_t)feed->catalog->blocks[b].lengths_width);
+    return widest;
+}
+
 int feed_bound_windows(Feed *feed) {
     CLEANUP(free_spread) Spread *spread = malloc(sizeof *spread);
 
@@ -163,18 +172,10 @@ int feed_bound_windows(Feed *feed) {
     if (feed->window_sequences_max > UINT32_MAX || feed->window_pieces_max > UINT32_MAX)
         return -EOVERFLOW;
     feed->window_batches_max = bound_batches(feed);
+    feed->length_bytes_max = widest_lengths(feed);
     feed->window_bytes_max = feed->window_blocks_max * feed->block_buffer_bytes +
                              bound_oversize(feed, spread);
     return 0;
-}
-
-/* The most bytes that one length takes in the index. */
-static uint32_t widest_lengths(const Feed *feed) {
-    uint32_t widest = 1;
-
-    for (uint32_t b = 0; b < feed->blocks.count; b++)
-        widest = MAX(widest, (uint32_t)feed->catalog->blocks[b].lengths_width);
-    return widest;
 }
 
 /* What an open window keeps: lengths as the index has them, units, where they begin, and notes
@@ -188,7 +189,7 @@ static uint64_t window_planner_bytes(const Feed *feed) {
         firsts = (feed->window_batches_max + 1) * sizeof(uint32_t);
     else if (feed->plan.policy == PLAN_POLICY_PACK)
         firsts = (feed->window_pieces_max + 1) * sizeof(uint32_t);
-    return feed->window_sequences_max * widest_lengths(feed) +
+    return feed->window_sequences_max * feed->length_bytes_max +
            feed->window_pieces_max * sizeof(PlanUnit) + firsts +
            feed->window_blocks_max * block_bytes;
 }

@@ -232,6 +232,14 @@ void pipeline_post(Pipeline *pipeline, const PipelineEvent *event) {
         return; /* already readable */
 }
 
+void pipeline_release(Pipeline *pipeline, uint64_t bytes) {
+    const PipelineEvent event = {.kind = PIPELINE_EVENT_MEMORY};
+
+    memory_budget_release(&pipeline->budget, bytes);
+    if (atomic_exchange(&pipeline->memory_wanted, false))
+        pipeline_post(pipeline, &event);
+}
+
 bool pipeline_next_event(Pipeline *pipeline, PipelineEvent *ret_event) {
     EventNode *node;
     uint64_t count;

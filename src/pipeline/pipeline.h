@@ -58,9 +58,10 @@ typedef struct StreamRequest {
     void *owner; /* handed back in events */
 } StreamRequest;
 
-/* [control] Reserve memory for the request: FeedMemory.total. 0; -ENOMEM with the arithmetic when
- * it can never fit; PIPELINE_E_WAIT when closing streams would make it fit. Released by
- * pipeline_cancel() or carried over to the stream. */
+/* [control] Reserve memory for the request: FeedMemory.total, which *ret_bytes tells in any case.
+ * 0; -ENOMEM with the arithmetic when it can never fit; PIPELINE_E_WAIT when closing streams would
+ * make it fit: EVENT_MEMORY follows when one has. Released by pipeline_cancel() or carried over to
+ * the stream. */
 enum { PIPELINE_E_WAIT = 1 };
 MUST_CHECK int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ring_count,
                                 uint64_t *ret_bytes, Error *error);
@@ -94,7 +95,8 @@ typedef enum PipelineEventKind {
     PIPELINE_EVENT_VIOLATION, /* member `member` of `ring` wrote what it must not and takes no part
                                  any more: disconnect it, and say stream_leave() as for any other */
     PIPELINE_EVENT_CLOSED,    /* last member left; nothing is in flight any more */
-    PIPELINE_EVENT_DEVICE     /* no stream's: why a device is not used (any more), in `text` */
+    PIPELINE_EVENT_DEVICE,    /* no stream's: why a device is not used (any more), in `text` */
+    PIPELINE_EVENT_MEMORY     /* no stream's: after PIPELINE_E_WAIT a reservation has returned */
 } PipelineEventKind;
 
 typedef struct PipelineEvent {

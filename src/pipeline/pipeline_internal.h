@@ -28,6 +28,7 @@ enum { PIPELINE_DEVICES_MAX = 16 };
 struct Pipeline {
     PipelineOptions options;
     MemoryBudget budget;
+    _Atomic bool memory_wanted; /* somebody waits for a release */
     BlockCache *cache;
     Fetch *fetch;
     PipelineWorker *workers;
@@ -56,4 +57,6 @@ void pipeline_wake(Pipeline *pipeline, uint32_t count);
 Accelerator *pipeline_accelerator(Pipeline *pipeline, const Feed *feed);
 void pipeline_remember_stream(Pipeline *pipeline, Stream *stream);
 void pipeline_forget_stream(Pipeline *pipeline, Stream *stream);
+/* Give a reservation back; who waits for one is told. */
+void pipeline_release(Pipeline *pipeline, uint64_t bytes);
 void pipeline_post(Pipeline *pipeline, const PipelineEvent *event);

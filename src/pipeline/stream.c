@@ -321,9 +321,13 @@ int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ri
     FeedMemory need = feed_memory(feed, ring_count, strands_served(feed, world, ring_count));
     char total[32], rings[32], windows[32], buffers[32], limit[32], inputs[64] = "";
 
-    if (memory_budget_reserve(&pipeline->budget, need.total)) {
-        *ret_bytes = need.total;
+    *ret_bytes = need.total;
+    if (memory_budget_reserve(&pipeline->budget, need.total))
         return 0;
+    if (need.total <= pipeline->budget.limit) {
+        /* Wanted first, then a last try: of it and a release meanwhile one sees the other. */
+        atomic_store(&pipeline->memory_wanted, true);
+        return memory_budget_reserve(&pipeline->budget, need.total) ? 0 : PIPELINE_E_WAIT;
     }
     if (need.inputs)
         snprintf(inputs, sizeof inputs, ", pinned inputs %s", text_format_size(total, need.inputs));
@@ -335,7 +339,7 @@ int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ri
         text_format_size(rings, need.rings), text_format_size(windows, need.windows),
         text_format_size(buffers, need.buffers), inputs, text_format_size(limit, pipeline->budget.limit),
         (unsigned long)atomic_load(&pipeline->budget.reserved));
-    return need.total > pipeline->budget.limit ? -ENOMEM : PIPELINE_E_WAIT;
+    return -ENOMEM;
 }
 
 void pipeline_cancel(Pipeline *pipeline, uint64_t bytes) {
@@ -489,8 +493,7 @@ void stream_teardown(Stream *stream) {
     free(stream->files);
     free(stream->buffers);
     free(stream->free_buffers);
-    memory_budget_release(&stream->pipeline->budget, 
-                          stream->reserved_bytes - stream->kept_bytes);
+    pipeline_release(stream->pipeline, stream->reserved_bytes - stream->kept_bytes);
     stream->strands = NULL;
     stream->state = STREAM_CLOSED;
 }

@@ -85,9 +85,6 @@ static void tell_wait(AdmissionWait *wait) {
 static void set_timer(AdmissionWait *wait) {
     int64_t at_ns = MIN(wait->tell_ns, forming_deadline(wait->forming));
 
-    /* A stream that failed gives its memory back when its last read has ended, without an event. */
-    if (!wait->reserved)
-        at_ns = MIN(at_ns, wait->server->loop.now_ns + ADMISSION_RETRY_NS);
     if (timer_set(&wait->server->loop.timers, &wait->timer, at_ns) < 0)
         refuse_wait(wait, -ENOMEM, "no memory for a timer");
 }
@@ -106,8 +103,6 @@ static void timer_fired(Timer *timer, int64_t now_ns) {
         tell_wait(wait);
         wait->tell_ns = now_ns + SERVER_TELL_AGAIN_NS;
     }
-    if (!wait->reserved)
-        wait->server->memory_freed = true;
     set_timer(wait);
 }
 
@@ -129,6 +124,16 @@ static void start_if_ready(AdmissionWait *wait) {
     wait_free(wait);
 }
 
+/* Releases are told, but for what a hanging device kept: all who wait look once a second. */
+static int retry_later(Server *server, Error *error) {
+    if (timer_is_set(&server->memory))
+        return 0;
+    if (timer_set(&server->loop.timers, &server->memory, server->loop.now_ns + ADMISSION_RETRY_NS) <
+        0)
+        return error_set(error, -ENOMEM, "no memory for a timer");
+    return 0;
+}
+
 /* 0: reserved, or must wait for it. */
 static int reserve(AdmissionWait *wait, Error *error) {
     const FormingKey *key = &wait->forming->key;
@@ -139,7 +144,7 @@ static int reserve(AdmissionWait *wait, Error *error) {
     if (r < 0)
         return r;
     wait->reserved = r != PIPELINE_E_WAIT;
-    return 0;
+    return wait->reserved ? 0 : retry_later(wait->server, error);
 }
 
 void admission_retry(Server *server) {

@@ -30,7 +30,7 @@ void admission_attach(Session *session, const SeqfeedAttach *attach);
 /* The session has gone: its seat is free again. */
 void admission_leave(Session *session);
 
-/* Reservations have been returned: try again for those who wait for memory, oldest first. */
+/* Reservations may have been returned: try again for those who wait for memory, oldest first. */
 void admission_retry(Server *server);
 
 /* Refuse everybody who waits. */

@@ -532,7 +532,8 @@ void audience_handle_event(Server *server, const PipelineEvent *event) {
     case PIPELINE_EVENT_CLOSED:
         stream_is_over(audience, -ECONNRESET, "the stream has ended");
         break;
-    case PIPELINE_EVENT_DEVICE: /* no stream's */
+    case PIPELINE_EVENT_DEVICE: /* no streams' */
+    case PIPELINE_EVENT_MEMORY:
         break;
     }
 }

@@ -187,7 +187,9 @@ static void events_ready(EventSource *source, uint32_t events) {
 
     (void)events;
     while (pipeline_next_event(server->pipeline, &event)) {
-        if (event.kind == PIPELINE_EVENT_DEVICE)
+        if (event.kind == PIPELINE_EVENT_MEMORY)
+            server->memory_freed = true;
+        else if (event.kind == PIPELINE_EVENT_DEVICE)
             server_log_client(server, LOG_LEVEL_WARNING, "%s", event.text);
         else
             audience_handle_event(server, &event);
@@ -250,6 +252,11 @@ static void devices_fired(Timer *timer, int64_t now_ns) {
 
     pipeline_watch_devices(server->pipeline);
     (void)!timer_set(&server->loop.timers, timer, now_ns + SERVER_DEVICES_NS);
+}
+
+static void memory_fired(Timer *timer, int64_t now_ns) {
+    (void)now_ns;
+    CONTAINER_OF(timer, Server, memory)->memory_freed = true;
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -420,6 +427,7 @@ static Server *allocate(void) {
                        .stop = {.fire = stop_fired},
                        .watchdog = {.fire = watchdog_fired},
                        .devices = {.fire = devices_fired},
+                       .memory = {.fire = memory_fired},
                        .complaints = {.interval_ns = SERVER_COMPLAINT_S * NS_PER_SECOND,
                                       .burst = SERVER_COMPLAINTS_BURST}};
     list_init(&server->sessions);
@@ -538,6 +546,7 @@ void server_free(Server *server) {
     timer_clear(&server->loop.timers, &server->stop);
     timer_clear(&server->loop.timers, &server->watchdog);
     timer_clear(&server->loop.timers, &server->devices);
+    timer_clear(&server->loop.timers, &server->memory);
     file_close(&server->signal_fd);
     event_loop_deinit(&server->loop);
     free(server);

@@ -19,6 +19,7 @@ struct Server {
     EventSource accept, signals, events;
     int signal_fd;
     Timer accept_pause, stop, watchdog, devices;
+    Timer memory;        /* set while somebody waits for memory */
     int64_t watchdog_ns; /* between two pings; 0: nobody wants them */
     Pipeline *pipeline;
     Feed **feeds;

@@ -187,6 +187,36 @@ START_TEST(streams_pay_for_rings_windows_and_buffers)
 }
 END_TEST
 
-CHECK_MAIN("feed_memory", worst_cases_hold_in_every_epoch,
-           worst_cases_hold_for_mixes, worst_cases_of_mixes_are_not_wasteful, worst_cases_are_not_wasteful,
-           outliers_do_not_make_all_buffers_large, streams_pay_for_rings_windows_and_buffers)
+/* The control thread asks for everybody who waits, again and again. */
+START_TEST(what_a_stream_pays_is_known_without_a_look_at_blocks)
+{
+    Fixture fixture;
+    Feed *feed;
+    CatalogBlock *blocks;
+    uint32_t *sequences, *tokens;
+    FeedMemory before, after;
+
+    fixture_init(&fixture);
+    fixture_pack(&fixture, 3000, NULL, 300);
+    feed = fixture_feed(&fixture, "batch: {policy: pack, size: 2, length: 300}\n");
+    before = feed_memory(feed, 2, 1);
+    blocks = feed->catalog->blocks;
+    sequences = feed->catalog->block_sequences;
+    tokens = feed->catalog->block_tokens;
+    feed->catalog->blocks = NULL; /* a look would be the end */
+    feed->catalog->block_sequences = feed->catalog->block_tokens = NULL;
+    feed->blocks.sequences = feed->blocks.tokens = NULL;
+    after = feed_memory(feed, 2, 1);
+    feed->catalog->blocks = blocks;
+    feed->catalog->block_sequences = sequences;
+    feed->catalog->block_tokens = tokens;
+    ck_assert_uint_eq(after.total, before.total);
+    feed_unref(feed);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+CHECK_MAIN("feed_memory", worst_cases_hold_in_every_epoch, worst_cases_hold_for_mixes,
+           worst_cases_of_mixes_are_not_wasteful, worst_cases_are_not_wasteful,
+           outliers_do_not_make_all_buffers_large, streams_pay_for_rings_windows_and_buffers,
+           what_a_stream_pays_is_known_without_a_look_at_blocks)

@@ -506,9 +506,41 @@ START_TEST(drain_publishes_what_was_begun_and_says_so)
 }
 END_TEST
 
+START_TEST(who_waits_for_memory_is_told_of_a_release)
+{
+    BenchOptions options = bench_usual(500, 1);
+    uint64_t need, asked = 0, rest;
+    MemoryBudget *budget;
+    PipelineEvent event;
+    Bench bench;
+
+    bench_make(&bench, &options);
+    bench_start(&bench, &options);
+    budget = pipeline_budget(bench.pipeline);
+    need = budget->reserved;
+    rest = budget->limit - need - need / 2;
+    ck_assert(memory_budget_reserve(budget, rest));
+    ck_assert_int_eq(pipeline_reserve(bench.pipeline, bench.feed, 1, 1, &asked, NULL),
+                     PIPELINE_E_WAIT);
+    ck_assert_uint_eq(asked, need);
+    stream_leave(bench.stream, 0, 0);
+    ck_assert_int_eq(bench_wait_event(&bench).kind, PIPELINE_EVENT_MEMORY);
+    ck_assert_int_eq(pipeline_reserve(bench.pipeline, bench.feed, 1, 1, &asked, NULL), 0);
+    ck_assert_int_eq(bench_wait_event(&bench).kind, PIPELINE_EVENT_CLOSED);
+    stream_free(bench.stream);
+    bench.stream = NULL;
+    pipeline_cancel(bench.pipeline, asked);
+    memory_budget_release(budget, rest);
+    bench_run(&bench);
+    ck_assert(!bench_event(&bench, &event)); /* nobody waits any more */
+    bench_end(&bench);
+}
+END_TEST
+
 CHECK_MAIN("stream", one_ring_gets_every_batch_of_three_epochs, pread_and_cache_give_the_same,
            several_ranks_and_strands_share_one_stream, tiny_datasets_wrap_around,
            split_drop_and_truncate_reach_the_slots, a_batch_may_span_many_windows,
            batches_that_are_units_reach_the_slots, threads_give_the_same,
            a_ring_without_members_does_not_hold_up_the_others, a_member_that_lies_is_thrown_out,
-           the_slowest_of_the_members_is_asked, drain_publishes_what_was_begun_and_says_so)
+           the_slowest_of_the_members_is_asked, drain_publishes_what_was_begun_and_says_so,
+           who_waits_for_memory_is_told_of_a_release)

@@ -285,7 +285,7 @@ def test_who_must_wait_for_memory_starts_when_another_ends(tmp_path, dataset):
 def test_who_waits_for_memory_in_vain_is_told_the_arithmetic(tmp_path, dataset):
     with harness.Daemon(memory_for(tmp_path, dataset, 1)) as daemon:
         with raw_client.Trainer(daemon.socket, "train"):
-            with pytest.raises(raw_client.Refused, match=r"timed out waiting for .* of memory: .* of "):
+            with pytest.raises(raw_client.Refused, match=r"timed out waiting for [1-9]\S* \S*B of memory: .* of "):
                 raw_client.Trainer(daemon.socket, "train", deadline=1)
 
 

@@ -121,6 +121,7 @@ int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ri
                      uint64_t *ret_bytes, Error *error) {
     uint64_t bytes = fake.memory_each * ring_count;
 
+    fake.reserves++;
     (void)pipeline;
     (void)feed;
     (void)world;
@@ -271,6 +272,10 @@ void fake_device_gone(const char *text) {
     PipelineEvent *event = push(NULL, PIPELINE_EVENT_DEVICE);
 
     snprintf(event->text, sizeof event->text, "%s", text);
+}
+
+void fake_memory_returned(void) {
+    push(NULL, PIPELINE_EVENT_MEMORY);
 }
 
 void fake_closed(Stream *stream) {

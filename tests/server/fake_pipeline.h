@@ -31,7 +31,7 @@ typedef struct FakePipeline {
     bool hold;             /* streams are not ready at once: fake_ready() */
     bool queue_full;       /* stream_join() says -EAGAIN */
     int new_code;          /* what stream_new() returns */
-    uint32_t cancels;
+    uint32_t reserves, cancels; /* calls */
     Stream streams[FAKE_STREAMS_MAX];
     uint32_t stream_count;
 } FakePipeline;
@@ -45,6 +45,7 @@ Feed *fake_feed(const char *name, uint32_t slots);
 void fake_ready(Stream *stream);
 void fake_failed(Stream *stream, int code, const char *text);
 void fake_device_gone(const char *text);
+void fake_memory_returned(void);
 void fake_closed(Stream *stream);
 /* The end of a stream that was freed long ago, when another one stands at its address. */
 void fake_closed_late(const Stream *stream, Stream *at);

@@ -170,11 +170,59 @@ START_TEST(who_must_wait_for_memory_is_told_and_starts_when_it_is_free)
     two = client_attach_rank(0, 1);
     client_expect_nothing(two);
     scripted_wait(6);
-    client_expect(two, SEQFEED_MESSAGE_WAITING, "of memory: 100 B of 150 B are reserved");
+    client_expect(two, SEQFEED_MESSAGE_WAITING,
+                  "waiting for 100 B of memory: 100 B of 150 B are reserved");
     client_leave(one);
     fake_closed(&fake.streams[0]);
     scripted_settle();
     client_expect_welcome(two);
+    close(two);
+    scripted_stop();
+}
+END_TEST
+
+/* However many wait, and whenever each of them came: each tries once a second. */
+START_TEST(who_waits_for_memory_does_not_make_the_others_try)
+{
+    enum { WAITING = 16 };
+    int fds[1 + WAITING];
+    uint32_t before;
+
+    scripted_start();
+    fake.memory = 150;
+    for (int i = 0; i <= WAITING; i++) {
+        fds[i] = client_attach_rank(0, 1);
+        scripted_now += NS_PER_SECOND / 32;
+    }
+    client_expect_welcome(fds[0]);
+    before = fake.reserves;
+    for (int i = 0; i < 2 * 32; i++) {
+        scripted_now += NS_PER_SECOND / 32;
+        scripted_settle();
+    }
+    ck_assert_uint_le(fake.reserves - before, 3 * WAITING);
+    ck_assert_uint_ge(fake.reserves - before, WAITING);
+    for (int i = 0; i <= WAITING; i++)
+        close(fds[i]);
+    scripted_stop();
+}
+END_TEST
+
+START_TEST(who_waits_for_memory_tries_at_once_when_some_returns)
+{
+    int one, two;
+
+    scripted_start();
+    fake.memory = 150;
+    one = client_attach_rank(0, 1);
+    client_expect_welcome(one);
+    two = client_attach_rank(0, 1);
+    client_expect_nothing(two);
+    fake.memory = 200; /* as if another's had been released */
+    fake_memory_returned();
+    scripted_settle();
+    client_expect_welcome(two);
+    close(one);
     close(two);
     scripted_stop();
 }
@@ -394,18 +442,22 @@ START_TEST(a_feed_that_is_not_there_is_named_with_those_that_are)
 }
 END_TEST
 
-CHECK_MAIN(
-    "server", one_seat_is_welcomed_at_once_with_two_descriptors,
-    one_seat_never_meets_another_with_the_same_key,
-    ranks_form_one_stream_and_nobody_is_welcomed_before_the_last,
-    members_share_the_ring_of_their_rank, at_the_deadline_all_are_refused_and_the_missing_named,
-    who_waits_is_told_after_5_seconds_and_then_each_minute, a_death_while_it_forms_frees_the_seat,
-    who_must_wait_for_memory_is_told_and_starts_when_it_is_free,
-    what_can_never_fit_is_refused_with_the_arithmetic,
-    a_refused_forming_lets_those_who_wait_for_its_memory_go_on,
-    cursors_apart_refuse_all_and_close_ones_start_at_the_oldest, what_is_no_cursor_is_refused,
-    draining_refuses_the_waiting_and_ends_with_the_last_stream, a_drain_without_streams_is_the_end,
-    status_is_json_and_warns_of_ranks_that_decode_everything_each,
-    status_tells_who_writes_the_batches,
-    a_request_that_is_not_known_is_refused, seats_that_a_user_can_never_have_are_refused_at_once,
-    a_feed_that_is_not_there_is_named_with_those_that_are)
+CHECK_MAIN("server", one_seat_is_welcomed_at_once_with_two_descriptors,
+           one_seat_never_meets_another_with_the_same_key,
+           ranks_form_one_stream_and_nobody_is_welcomed_before_the_last,
+           members_share_the_ring_of_their_rank,
+           at_the_deadline_all_are_refused_and_the_missing_named,
+           who_waits_is_told_after_5_seconds_and_then_each_minute,
+           a_death_while_it_forms_frees_the_seat,
+           who_must_wait_for_memory_is_told_and_starts_when_it_is_free,
+           who_waits_for_memory_does_not_make_the_others_try,
+           who_waits_for_memory_tries_at_once_when_some_returns,
+           what_can_never_fit_is_refused_with_the_arithmetic,
+           a_refused_forming_lets_those_who_wait_for_its_memory_go_on,
+           cursors_apart_refuse_all_and_close_ones_start_at_the_oldest,
+           what_is_no_cursor_is_refused, draining_refuses_the_waiting_and_ends_with_the_last_stream,
+           a_drain_without_streams_is_the_end,
+           status_is_json_and_warns_of_ranks_that_decode_everything_each,
+           status_tells_who_writes_the_batches, a_request_that_is_not_known_is_refused,
+           seats_that_a_user_can_never_have_are_refused_at_once,
+           a_feed_that_is_not_there_is_named_with_those_that_are)
