@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,18 @@ void file_close(int *fd) {
         (void)close(*fd);
     *fd = FILE_NONE;
     errno = saved;
+}
+
+uint32_t file_raise_limit(void) {
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 1024;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 1024;
+    return (uint32_t)MIN(limit.rlim_cur, (rlim_t)INT32_MAX);
 }
 
 int file_read_at(int fd, void *to, size_t size, uint64_t offset) {

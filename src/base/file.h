@@ -14,6 +14,10 @@
  */
 void file_close(int *fd);
 
+/* Raise the soft limit on open descriptors to the hard one, for a process that opens every shard of
+ * its datasets. Returns how many it may have. What the process starts would inherit it. */
+uint32_t file_raise_limit(void);
+
 /* Read exactly `size` bytes at `offset`. -ENODATA when the file ends before. Restarts after
  * signals. */
 MUST_CHECK int file_read_at(int fd, void *to, size_t size, uint64_t offset);

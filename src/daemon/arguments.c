@@ -22,7 +22,7 @@ static const char help[] =
     "  --help                  this text\n"
     "\n"
     "exit: 0 ended or nothing wrong, 1 the system refused something, 2 wrong usage, 75 another\n"
-    "daemon has the socket, 78 the configuration is wrong\n";
+    "daemon has the socket, 78 the configuration or a dataset is wrong\n";
 
 enum { EXIT_USAGE = 2 };
 

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sysexits.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "daemon/arguments.h"
 #include "feed/feed.h"
@@ -23,7 +24,7 @@ static void free_feeds(Feed **feeds, uint32_t count) {
 /* What the server is told to open: the feeds of the configuration. */
 typedef struct Loader {
     const Settings *settings;
-    bool failed;
+    int result;
 } Loader;
 
 static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Error *error) {
@@ -38,7 +39,7 @@ static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Er
         if (r == 0)
             r = feed_choose_backend(feeds[i], settings, &settings->feeds[i], NULL, error);
         if (r < 0) {
-            loader->failed = true;
+            loader->result = r;
             free_feeds(feeds, i + 1);
             return r;
         }
@@ -68,14 +69,40 @@ static int complain(const Error *error, int code) {
     return code;
 }
 
+/* What trying again cannot help, because somebody must change the configuration or the data: then
+ * systemd does not. Else it does: descriptors, memory or a file server may be there next time. */
+static int exit_code(int r) {
+    switch (r) {
+    case -EINVAL:
+    case -EBADMSG:
+    case -ENODATA:
+    case -EFBIG:
+    case -EOVERFLOW:
+    case -ENOTSUP:
+    case -ENOEXEC: /* not a shard */
+    case -ENOENT:
+    case -ENOTDIR:
+    case -EISDIR:
+    case -ELOOP:
+    case -ENAMETOOLONG:
+    case -EACCES:
+    case -EPERM:
+        return EX_CONFIG;
+    default:
+        return EXIT_FAILURE;
+    }
+}
+
 static int check(const Settings *settings) {
     Loader loader = {.settings = settings};
     Error error = {0};
     Feed **feeds = NULL;
     uint32_t count = 0;
+    int r;
 
-    if (load_feeds(&loader, &feeds, &count, &error) < 0)
-        return complain(&error, EX_CONFIG);
+    r = load_feeds(&loader, &feeds, &count, &error);
+    if (r < 0)
+        return complain(&error, exit_code(r));
     free_feeds(feeds, count);
     return EXIT_SUCCESS;
 }
@@ -99,9 +126,7 @@ static int serve(const Settings *settings, const char *socket) {
 
     r = server_new(&options, &server, &error);
     if (r != 0)
-        return complain(&error, r == SERVER_E_BUSY ? EX_TEMPFAIL
-                                : loader.failed    ? EX_CONFIG
-                                                   : EXIT_FAILURE);
+        return complain(&error, r == SERVER_E_BUSY ? EX_TEMPFAIL : exit_code(loader.result));
     r = server_run(server, &error);
     server_free(server);
     return r < 0 ? complain(&error, EXIT_FAILURE) : EXIT_SUCCESS;
@@ -120,8 +145,10 @@ int main(int argc, char **argv) {
     server_take_signals();
     /* A trainer of the same user must not reach the rings through our memory. */
     (void)prctl(PR_SET_DUMPABLE, 0);
-    if (settings_load(arguments.config, arguments.sets, arguments.set_count, &settings, &error) < 0)
-        return complain(&error, EX_CONFIG);
+    (void)file_raise_limit(); /* each shard is an open file, also for --check */
+    r = settings_load(arguments.config, arguments.sets, arguments.set_count, &settings, &error);
+    if (r < 0)
+        return complain(&error, exit_code(r));
     r = arguments.check ? check(settings) : serve(settings, arguments.socket);
     settings_free(settings);
     return r;

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -307,19 +306,6 @@ static int claim_socket(Server *server, const ServerOptions *options, Error *err
     return r;
 }
 
-/* Descriptors decide how many clients there can be, so take all that the system grants. */
-static uint32_t raise_descriptors(void) {
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return 1024;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return 1024;
-    return (uint32_t)MIN(limit.rlim_cur, (rlim_t)INT32_MAX);
-}
-
 static uint32_t count_open(void) {
     DIR *folder = opendir("/proc/self/fd");
     uint32_t count = 0;
@@ -438,7 +424,7 @@ static Server *allocate(void) {
 }
 
 static int open_server(Server *server, const ServerOptions *options, Error *error) {
-    uint32_t descriptors = raise_descriptors();
+    uint32_t descriptors = file_raise_limit(); /* they decide how many clients there can be */
     int r;
 
     r = event_loop_init(&server->loop, options->clock ? options->clock : clock_now_ns);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "shard/catalog.h"
 #include "shard/column.h"
@@ -180,5 +181,6 @@ int inspect_main(int argc, char **argv) {
     }
     if (argc - optind != 1)
         return tool_usage("inspect", "name one dataset or shard");
+    (void)file_raise_limit();
     return inspect(argv[optind], json);
 }

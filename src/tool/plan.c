@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "feed/feed.h"
 #include "settings/settings.h"
@@ -224,5 +225,6 @@ int plan_main(int argc, char **argv) {
         return tool_usage("plan", "--world %u is no multiple of --nodes %u", options.world,
                           options.nodes);
     options.config = argv[optind];
+    (void)file_raise_limit();
     return plan_all(&options);
 }

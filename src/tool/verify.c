@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/file.h"
 #include "base/progress.h"
 #include "base/text.h"
 #include "shard/catalog.h"
@@ -149,5 +150,6 @@ int verify_main(int argc, char **argv) {
     }
     if (argc - optind != 1)
         return tool_usage("verify", "name one dataset");
+    (void)file_raise_limit();
     return verify(argv[optind], (uint32_t)MIN(jobs, (uint64_t)JOBS_MAX), json);
 }

@@ -78,6 +78,34 @@ def test_threads_auto_takes_what_the_system_grants(dataset, tmp_path):
         assert len(daemon.cat(n=3)) == 3
 
 
+# --- open files ----------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def many_shards(tmp_path_factory):
+    rows = harness.random_rows(1500, seed=4, longest=200, shortest=100)
+    dataset = harness.pack(tmp_path_factory.mktemp("shards") / "dataset", rows, "--block", "4KiB",
+                           "--shard", "8KiB")
+    assert len(list(dataset.glob("shard-*"))) > 30
+    return dataset
+
+
+def test_a_soft_limit_on_open_files_stops_nobody(many_shards, tmp_path):
+    config = harness.one_feed(tmp_path / "c.yaml", many_shards)
+    for words in ([harness.DAEMON, "--config", config, "--check"], [harness.TOOL, "plan", config],
+                  [harness.TOOL, "inspect", many_shards], [harness.TOOL, "verify", many_shards]):
+        ran = subprocess.run([*in_limits(Sn=30), *map(str, words)], capture_output=True, text=True,
+                             env=harness.environment(), timeout=30 * harness.PATIENCE, check=False)
+        assert ran.returncode == 0, f"{words}: {ran.stderr}"
+
+
+def test_what_may_work_next_time_is_not_the_configurations_fault(many_shards, tmp_path):
+    """78 would keep systemd from trying again."""
+    config = harness.one_feed(tmp_path / "c.yaml", many_shards)
+    for options in (), ("--check",):
+        said = refused(config, *options, code=1, prefix=in_limits(n=30))
+        assert "Too many open files" in said
+
+
 # --- datasets ------------------------------------------------------------------------------------
 
 def test_a_dataset_that_is_not_there(tmp_path):
