@@ -3,6 +3,7 @@
  * Functions return 0 or a negative errno unless they say otherwise. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -17,6 +18,13 @@ void file_close(int *fd);
 /* Raise the soft limit on open descriptors to the hard one, for a process that opens every shard of
  * its datasets. Returns how many it may have. What the process starts would inherit it. */
 uint32_t file_raise_limit(void);
+
+/* Open once more, to be read past the page cache (O_DIRECT), what `fd` is open for; with `try` read
+ * a little, since some file systems open it and then refuse to read. *ret_align is what offset,
+ * size and memory of such reads must be a multiple of: a page at most. 0; FILE_E_CACHED: this file
+ * is read through its cache only; negative errno: no descriptor or memory. */
+enum { FILE_E_CACHED = 1 };
+MUST_CHECK int file_open_direct(int fd, bool try, int *ret_fd, uint32_t *ret_align);
 
 /* Read exactly `size` bytes at `offset`. -ENODATA when the file ends before. Restarts after
  * signals. */

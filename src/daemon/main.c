@@ -38,6 +38,8 @@ static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Er
         int r = feed_open(settings, &settings->feeds[i], &feeds[i], error);
         if (r == 0)
             r = feed_choose_backend(feeds[i], settings, &settings->feeds[i], NULL, error);
+        if (r == 0 && settings->direct)
+            r = feed_open_direct(feeds[i], error);
         if (r < 0) {
             loader->result = r;
             free_feeds(feeds, i + 1);
@@ -116,7 +118,6 @@ static int serve(const Settings *settings, const char *socket) {
                              .fewer_workers = settings->threads == 0,
                              .memory = settings->memory,
                              .cache = settings->cache_auto ? UINT64_MAX : settings->cache,
-                             .direct = settings->direct,
                              .force_pread = fetch && strcmp(fetch, "pread") == 0,
                              .load_feeds = load_feeds,
                              .argument = &loader};

@@ -102,6 +102,13 @@ int feed_open(const Settings *settings, const SettingsFeed *feed_settings, Feed 
     return 0;
 }
 
+int feed_open_direct(Feed *feed, Error *error) {
+    Error reason = {0};
+    int r = catalog_open_direct(feed->catalog, &reason);
+
+    return r < 0 ? error_set(error, r, "feed %s: %.400s", feed->name, reason.text) : 0;
+}
+
 Feed *feed_ref(Feed *feed) {
     __atomic_add_fetch(&feed->references, 1, __ATOMIC_RELAXED);
     return feed;

@@ -88,6 +88,9 @@ typedef struct MaskBackend MaskBackend;
 MUST_CHECK int feed_choose_backend(Feed *feed, const Settings *settings,
                                    const SettingsFeed *feed_settings, const MaskBackend *backend,
                                    Error *error);
+/* Open every shard once more for O_DIRECT, for all streams of the feed. For daemons; before anybody
+ * else has the feed. Blocks. 0 or negative errno with a sentence. */
+MUST_CHECK int feed_open_direct(Feed *feed, Error *error);
 /* What this build has: "cuda" or "". */
 const char *feed_backend_part(void);
 Feed *feed_ref(Feed *feed);

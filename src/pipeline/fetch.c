@@ -3,15 +3,11 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/arithmetic.h"
-#include "base/file.h"
 #include "base/worker.h"
 #include "pipeline/fetch_backend.h"
 
@@ -83,49 +79,11 @@ const char *fetch_reason(const Fetch *fetch) {
     return fetch->reason;
 }
 
-/* The alignment that direct reads of this file need; 0 when it has none to offer. */
-static uint32_t direct_alignment(int fd) {
-#ifdef STATX_DIOALIGN
-    struct statx status;
-
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
-        (status.stx_mask & STATX_DIOALIGN))
-        return MAX(status.stx_dio_offset_align, status.stx_dio_mem_align);
-#endif
-    (void)fd;
-    return PAGE; /* before Linux 6.1 nobody tells; a page is enough for every disk */
-}
-
-/* Some file systems open with O_DIRECT and then refuse to read: try the first bytes. */
-static bool direct_reads_work(int fd, uint32_t align) {
-    void *memory;
-    ssize_t count;
-
-    if (posix_memalign(&memory, PAGE, PAGE) != 0)
-        return false;
-    count = pread(fd, memory, align, 0);
-    free(memory);
-    return count > 0;
-}
-
-void fetch_file_init(const Fetch *fetch, FetchFile *file, int fd) {
-    char path[48];
-    uint32_t align;
-
-    *file = (FetchFile){.fd = fd, .direct_fd = FILE_NONE, .align = 1, .slot = FETCH_SLOT_UNTRIED};
-    if (!fetch->options.direct)
-        return;
-    align = direct_alignment(fd);
-    if (align == 0 || align > PAGE)
-        return;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    file->direct_fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
-    if (file->direct_fd >= 0 && direct_reads_work(file->direct_fd, align)) {
-        file->align = align;
-        return;
-    }
-    file_close(&file->direct_fd);
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+void fetch_file_init(FetchFile *file, int fd, int direct_fd, uint32_t align) {
+    *file = (FetchFile){.fd = fd,
+                        .direct_fd = direct_fd,
+                        .align = direct_fd >= 0 ? align : 1,
+                        .slot = FETCH_SLOT_UNTRIED};
 }
 
 void fetch_buffer_init(FetchBuffer *buffer, uint8_t *memory, size_t size) {
@@ -215,8 +173,6 @@ static int step_forgets(Fetch *fetch) {
         next = forget->next;
         if (fetch->backend->forget)
             fetch->backend->forget(fetch->backend, forget);
-        for (uint32_t i = 0; i < forget->file_count; i++)
-            file_close(&forget->files[i].direct_fd);
         forget->done(forget);
     }
     return count;

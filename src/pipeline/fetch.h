@@ -16,7 +16,7 @@ typedef struct Fetch Fetch;
  * thread. */
 typedef struct FetchFile {
     int fd;         /* borrowed; buffered reads */
-    int direct_fd;  /* own; FILE_NONE without O_DIRECT */
+    int direct_fd;  /* borrowed; FILE_NONE without O_DIRECT */
     uint32_t align; /* of offset, size and memory for direct reads; 1 without */
     int slot;       /* private: place in the ring's file table, or a FETCH_SLOT_* */
 } FetchFile;
@@ -49,7 +49,6 @@ struct FetchRequest {
 };
 
 typedef struct FetchOptions {
-    bool direct;
     bool force_pread;
 } FetchOptions;
 
@@ -59,10 +58,9 @@ void fetch_free(Fetch *fetch); /* nothing may be under way; accepts NULL */
 const char *fetch_backend(const Fetch *fetch);
 const char *fetch_reason(const Fetch *fetch);
 
-/* Prepare to read from a descriptor that stays open until fetch_forget() has been answered. With
- * O_DIRECT the file is opened once more; a file system that cannot do it is read through its cache.
- */
-void fetch_file_init(const Fetch *fetch, FetchFile *file, int fd);
+/* Prepare to read from descriptors that stay open until fetch_forget() has been answered:
+ * file_open_direct() says how to come by the second and its alignment; FILE_NONE: there is none. */
+void fetch_file_init(FetchFile *file, int fd, int direct_fd, uint32_t align);
 void fetch_buffer_init(FetchBuffer *buffer, uint8_t *memory, size_t size);
 /* Bytes a buffer needs so that `size` bytes at any offset fit with their alignment. */
 size_t fetch_buffer_bytes(uint32_t size);

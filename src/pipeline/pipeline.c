@@ -72,7 +72,7 @@ static int make_workers(Pipeline *pipeline) {
 }
 
 int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error *error) {
-    FetchOptions fetch = {.direct = options->direct, .force_pread = options->force_pread};
+    FetchOptions fetch = {.force_pread = options->force_pread};
     Pipeline *pipeline = calloc(1, sizeof *pipeline);
     int r;
 

@@ -19,7 +19,6 @@ typedef struct PipelineOptions {
     bool fewer_workers; /* where the system refuses some of the threads, go on with the others */
     uint64_t memory;    /* limit of the budget, bytes */
     uint64_t cache;     /* limit of the block cache, bytes; UINT64_MAX: what memory leaves */
-    bool direct;        /* O_DIRECT */
     bool force_pread;   /* do not try io_uring */
     const MaskBackend *masks;   /* of the devices that feeds are for; NULL: what this build has */
     int64_t device_patience_ns; /* until one counts as hanging when it is closed; 0: 10 s */

@@ -211,7 +211,8 @@ static int make_files(Stream *stream) {
 
     stream->files = calloc(catalog->shard_count, sizeof *stream->files);
     for (uint32_t i = 0; stream->files && i < catalog->shard_count; i++)
-        fetch_file_init(stream->pipeline->fetch, &stream->files[i], catalog->shards[i].fd);
+        fetch_file_init(&stream->files[i], catalog->shards[i].fd, catalog->shards[i].direct_fd,
+                        catalog->shards[i].direct_align);
     return stream->files ? 0 : -ENOMEM;
 }
 

@@ -31,7 +31,7 @@ enum {
     SERVER_FREE_S = 2,            /* … and then for threads that hang in a read */
     SERVER_CONNECTIONS_MIN = 4,
     SERVER_CONNECTIONS_MAX = 2048,
-    SERVER_FDS_EACH = 4, /* socket and process; page of the member and its share of a ring */
+    SERVER_FDS_EACH = 4, /* socket and process; page of the member and its ring */
     SERVER_FDS_SPARE = 16,
     SERVER_COMPLAINTS_BURST = 20,
     SERVER_COMPLAINT_S = 6,
@@ -346,7 +346,6 @@ static int start_pipeline(Server *server, const ServerOptions *options, Error *e
                                 .fewer_workers = options->fewer_workers,
                                 .memory = options->memory,
                                 .cache = options->cache,
-                                .direct = options->direct,
                                 .force_pread = options->force_pread};
     PipelineStatus status;
     int r;

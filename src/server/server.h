@@ -15,9 +15,9 @@ typedef struct Server Server;
 typedef struct ServerOptions {
     const char *socket_option;   /* --socket, or NULL */
     const char *socket_settings; /* the configuration's, or NULL */
-    uint32_t workers;            /* these six as in PipelineOptions */
+    uint32_t workers;            /* these five as in PipelineOptions */
     uint64_t memory, cache;
-    bool fewer_workers, direct, force_pread;
+    bool fewer_workers, force_pread;
     /* Open the feeds: an array in malloc'ed memory that passes to the server, with one reference
      * each. May block. 0 or negative errno with a sentence. */
     int (*load_feeds)(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Error *error);

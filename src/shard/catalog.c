@@ -39,6 +39,7 @@ void catalog_free(Catalog *catalog) {
     /* The parts own the shards. */
     for (uint32_t s = 0; !catalog->parts && s < catalog->shard_count; s++) {
         file_close(&catalog->shards[s].fd);
+        file_close(&catalog->shards[s].direct_fd);
         free(catalog->shards[s].path);
     }
     for (uint32_t i = 0; catalog->label_names && i < catalog->label_count; i++)
@@ -156,6 +157,7 @@ static int add_shard(Catalog *catalog, ShardFile *file, const char *path, Error 
     *shard = (CatalogShard){
         .path = strdup(path),
         .fd = FILE_NONE,
+        .direct_fd = FILE_NONE,
         .file_bytes = file->file_bytes,
         .sequences = index->sequences,
         .tokens = index->tokens,

@@ -22,6 +22,8 @@ typedef struct CatalogColumn {
 typedef struct CatalogShard {
     char *path; /* relative to the dataset's directory */
     int fd;     /* open for reading, close-on-exec; stays open as long as the catalog */
+    int direct_fd;         /* the same for O_DIRECT; FILE_NONE without catalog_open_direct() */
+    uint32_t direct_align; /* of offset, size and memory of direct reads */
     uint64_t file_bytes;
     uint64_t sequences, tokens;
     uint32_t first_block, block_count;
@@ -84,6 +86,11 @@ MUST_CHECK int catalog_open(const char *path, Catalog **ret_catalog, Error *erro
  */
 MUST_CHECK int catalog_open_shard(const char *path, Catalog **ret_catalog, Error *error);
 void catalog_free(Catalog *catalog); /* accepts NULL */
+
+/* Open every shard once more, to be read past the page cache; one on a file system that cannot do
+ * it is left without. Before anybody else has the catalog. Blocks. 0, or -EMFILE and the like with
+ * a sentence. */
+MUST_CHECK int catalog_open_direct(Catalog *catalog, Error *error);
 
 /* Several datasets as one: blocks and shards of the first, then those of the second, and so on. Its
  * columns are those of all by name, each with the type that it has where it comes first. It takes

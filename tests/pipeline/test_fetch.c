@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "support/check_main.h"
 
@@ -45,9 +46,10 @@ static int make_file(void) {
 }
 
 /* Both ways of reading, with and without O_DIRECT, give the same bytes and the same errors. */
-static void check_backend(const FetchOptions *options) {
+static void check_backend(const FetchOptions *options, bool direct) {
     static Read reads[READS];
-    int fd = make_file();
+    int fd = make_file(), direct_fd = FILE_NONE;
+    uint32_t align = 1;
     size_t size = fetch_buffer_bytes(20000);
     FetchBuffer buffer;
     FetchFile file;
@@ -55,7 +57,9 @@ static void check_backend(const FetchOptions *options) {
     Error error;
 
     ck_assert_int_eq(fetch_new(options, &fetch, &error), 0);
-    fetch_file_init(fetch, &file, fd);
+    if (direct)
+        ck_assert_int_ge(file_open_direct(fd, true, &direct_fd, &align), 0);
+    fetch_file_init(&file, fd, direct_fd, align);
     fetch_buffer_init(&buffer, memory_map(size), size);
     for (uint32_t i = 0; i < READS; i++) {
         reads[i] = (Read){.request = {.file = &file,
@@ -88,8 +92,7 @@ static void check_backend(const FetchOptions *options) {
         if (inside)
             check_bytes(read.request.memory, offset, 20000);
     }
-    if (file.direct_fd >= 0)
-        close(file.direct_fd);
+    file_close(&direct_fd);
     fetch_free(fetch);
     memory_unmap(buffer.memory, size);
     close(fd);
@@ -97,15 +100,15 @@ static void check_backend(const FetchOptions *options) {
 
 START_TEST(pread_reads_what_is_there)
 {
-    check_backend(&(FetchOptions){.force_pread = true});
-    check_backend(&(FetchOptions){.force_pread = true, .direct = true});
+    check_backend(&(FetchOptions){.force_pread = true}, false);
+    check_backend(&(FetchOptions){.force_pread = true}, true);
 }
 END_TEST
 
 START_TEST(io_uring_reads_what_is_there)
 {
-    check_backend(&(FetchOptions){0});
-    check_backend(&(FetchOptions){.direct = true});
+    check_backend(&(FetchOptions){0}, false);
+    check_backend(&(FetchOptions){0}, true);
 }
 END_TEST
 
@@ -117,7 +120,7 @@ START_TEST(a_bad_descriptor_is_an_error_of_that_read)
         Fetch *fetch;
 
         ck_assert_int_eq(fetch_new(&(FetchOptions){.force_pread = i == 0}, &fetch, NULL), 0);
-        fetch_file_init(fetch, &file, 987);
+        fetch_file_init(&file, 987, FILE_NONE, 1);
         read.request = (FetchRequest){
             .file = &file, .memory = read.bytes, .size = 10, .done = read_done};
         fetch_submit(fetch, &read.request);

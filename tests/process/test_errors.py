@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Bad input: a sentence that names the place and what to do, the right exit code, nothing left."""
+import contextlib
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ import tempfile
 import expected  # which finds the references
 import harness
 import pytest
+import raw_client
 
 USAGE, BUSY, CONFIGURATION = 2, 75, 78
 
@@ -104,6 +106,39 @@ def test_what_may_work_next_time_is_not_the_configurations_fault(many_shards, tm
     for options in (), ("--check",):
         said = refused(config, *options, code=1, prefix=in_limits(n=30))
         assert "Too many open files" in said
+
+
+def reads_directly(path):
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECT))
+    except OSError:
+        return False
+    return True
+
+
+def test_direct_reads_open_each_shard_once_more_and_not_for_each_stream(many_shards, tmp_path):
+    if not reads_directly(shard_of(many_shards)):
+        pytest.skip("this file system has no direct reads (O_DIRECT)")
+    shards = len(list(many_shards.glob("shard-*")))
+    config = harness.one_feed(tmp_path / "c.yaml", many_shards, {"direct": True})
+    with harness.Daemon(config) as daemon:
+        idle = daemon.descriptors()
+        if idle == 0:
+            pytest.skip("only root may count what the daemon has open (root)")
+        assert idle >= 2 * shards
+        with contextlib.ExitStack() as trainers:
+            for _ in range(3):
+                trainers.enter_context(raw_client.Trainer(daemon.socket, "train")).next()
+            assert daemon.descriptors() <= idle + 3 * 4
+
+
+def test_descriptors_for_direct_reads_are_counted_before_trainers_come(many_shards, tmp_path):
+    config = harness.one_feed(tmp_path / "c.yaml", many_shards, {"direct": True})
+    shards = len(list(many_shards.glob("shard-*")))
+    if not reads_directly(shard_of(many_shards)):
+        pytest.skip("this file system has no direct reads (O_DIRECT)")
+    said = refused(config, code=1, prefix=in_limits(n=shards + 30))
+    assert re.search(r"feed train: the \d+ shards .* once more, for direct: true: .*set direct to false", said)
 
 
 # --- datasets ------------------------------------------------------------------------------------
