@@ -5,8 +5,6 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-enum { HUGE_PAGE = 2 << 20 };
-
 void *memory_map(size_t size) {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -20,23 +18,32 @@ void *memory_map_many(size_t size) {
     uint8_t *memory, *first;
     size_t before;
 
-    if (size < HUGE_PAGE)
+    if (size < MEMORY_HUGE_PAGE)
         return memory_map(size);
-    memory = memory_map(size + HUGE_PAGE);
+    memory = memory_map(size + MEMORY_HUGE_PAGE);
     if (!memory)
         return NULL;
-    before = -(uintptr_t)memory % HUGE_PAGE;
+    before = -(uintptr_t)memory % MEMORY_HUGE_PAGE;
     first = memory + before;
     if (before > 0)
         (void)munmap(memory, before);
-    (void)munmap(first + size, HUGE_PAGE - before);
+    (void)munmap(first + size, MEMORY_HUGE_PAGE - before);
     (void)madvise(first, size, MADV_HUGEPAGE); /* refused where the kernel has none: slower only */
     return first;
 }
 
 void memory_unmap(void *memory, size_t size) {
-    if (memory)
-        (void)munmap(memory, size);
+    /* Adjacent mappings may be one to the kernel, which at its limit of mappings does not cut them
+     * in two. What stays mapped then is addresses, no memory. */
+    if (memory && munmap(memory, size) < 0)
+        memory_discard(memory, size);
+}
+
+void memory_discard(void *memory, size_t size) {
+    int r = madvise(memory, size, MADV_DONTNEED);
+
+    assert(r == 0); /* needs nothing; refuses only what is no private memory of ours */
+    (void)r;
 }
 
 void memory_budget_init(MemoryBudget *budget, uint64_t limit) {

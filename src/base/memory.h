@@ -13,13 +13,19 @@
 
 #include "base/attributes.h"
 
+enum { MEMORY_HUGE_PAGE = 2 << 20 };
+
 /* Zeroed, page-aligned memory straight from the kernel (never touched: costs nothing until used),
  * or NULL. Freed with memory_unmap() of the same size. */
 void *memory_map(size_t size);
+/* The pages are the kernel's again when this returns, whatever it answers to munmap(). */
 void memory_unmap(void *memory, size_t size);
 /* The same for buffers that lie side by side, on huge pages as far as `size` reaches: their first
- * use and random reads cost less. May be unmapped piece by piece, at page borders. */
+ * use and random reads cost less. To be unmapped as a whole: each piece that is unmapped for itself
+ * leaves one mapping more, and the kernel has a limit to those. */
 void *memory_map_many(size_t size);
+/* Give the pages of a part back to the kernel, at once; the mapping stays and reads as zeros. */
+void memory_discard(void *memory, size_t size);
 
 typedef struct MemoryBudget {
     uint64_t limit;            /* bytes; constant after init */

@@ -134,8 +134,8 @@ void window_decode_run(Task *task, void *context) {
     Error error;
     int r;
 
-    r = block_decode(worker->decoder, catalog, number, block->read.memory, block->raw,
-                     block->raw_size, &columns, &error);
+    r = block_decode(worker->decoder, catalog, number, block->read.memory, block->raw.memory,
+                     block->raw.size, &columns, &error);
     if (r == 0 && !lengths_agree(window, index, &columns))
         r = catalog_block_damaged(catalog, number, CATALOG_CONTENT,
                                   "it holds other lengths than the index says", &error);

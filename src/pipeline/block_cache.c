@@ -2,7 +2,10 @@
 /* Accounting. Every block here is borrowed from the budget, but for pinned ones that a reservation
  * has claimed back: a stream that pins a block does not use the buffer which it has reserved for
  * it, so such a block is charged to that reservation ("disowned") and freed when it is unpinned.
- * Thus a reservation gets its memory at once, although a window is being copied from. */
+ * Thus a reservation gets its memory at once, although a window is being copied from.
+ *
+ * Blocks are given back in the order in which they came: those that came together lie in the same
+ * mapping, and a huge page of which parts are in use goes back to nobody. */
 #include "pipeline/block_cache.h"
 
 #include <assert.h>
@@ -13,13 +16,13 @@
 enum { BUCKETS_MIN = 1024 };
 
 struct CachedBlock {
-    CachedBlock *next; /* in its bucket */
+    CachedBlock *next;          /* in its bucket */
+    CachedBlock *newer, *older; /* in the order in which they came */
     uint8_t dataset[16];
     uint32_t block;
     uint32_t pins;
     bool disowned; /* no longer borrowed, no longer findable */
-    uint8_t *memory;
-    size_t size;
+    SlabPiece piece;
 };
 
 struct BlockCache {
@@ -30,6 +33,8 @@ struct BlockCache {
     CachedBlock **buckets;
     uint32_t bucket_count; /* power of two */
     uint32_t count;
+    CachedBlock *oldest, *newest;
+    uint32_t slab_count; /* that some block lies in */
 };
 
 BlockCache *block_cache_new(MemoryBudget *budget, uint64_t limit) {
@@ -86,31 +91,60 @@ static void grow(BlockCache *cache) {
 }
 
 static void block_destroy(CachedBlock *cached) {
-    memory_unmap(cached->memory, cached->size);
+    slab_give(&cached->piece);
     free(cached);
 }
 
-/* Take the block out of the table and out of the budget; free it unless it is pinned. */
-static void disown(BlockCache *cache, CachedBlock **link) {
-    CachedBlock *cached = *link;
+static void destroy_all(CachedBlock *dead) {
+    for (CachedBlock *next; dead; dead = next) {
+        next = dead->next;
+        block_destroy(dead);
+    }
+}
 
-    *link = cached->next;
+static void insert(BlockCache *cache, CachedBlock *cached, CachedBlock **link) {
+    *link = cached;
+    cached->older = cache->newest;
+    if (cache->newest)
+        cache->newest->newer = cached;
+    else
+        cache->oldest = cached;
+    cache->newest = cached;
+    if (cached->piece.slab->cached++ == 0)
+        cache->slab_count++;
+    atomic_fetch_add(&cache->held, cached->piece.size);
+    if (++cache->count > 2 * cache->bucket_count)
+        grow(cache);
+}
+
+/* Take the block out of the cache and out of the budget. Unless it is pinned it goes to the dead,
+ * which are freed when the lock is not held. */
+static void disown(BlockCache *cache, CachedBlock *cached, CachedBlock **dead) {
+    *find_link(cache, cached->dataset, cached->block) = cached->next;
+    *(cached->older ? &cached->older->newer : &cache->oldest) = cached->newer;
+    *(cached->newer ? &cached->newer->older : &cache->newest) = cached->older;
+    if (--cached->piece.slab->cached == 0)
+        cache->slab_count--;
     cache->count--;
     cached->disowned = true;
-    atomic_fetch_sub(&cache->held, cached->size);
-    memory_budget_return(cache->budget, cached->size);
-    if (cached->pins == 0)
-        block_destroy(cached);
+    atomic_fetch_sub(&cache->held, cached->piece.size);
+    memory_budget_return(cache->budget, cached->piece.size);
+    if (cached->pins > 0)
+        return;
+    cached->next = *dead;
+    *dead = cached;
 }
 
 void block_cache_free(BlockCache *cache) {
+    CachedBlock *dead = NULL;
+
     if (!cache)
         return;
-    for (uint32_t i = 0; i < cache->bucket_count; i++)
-        while (cache->buckets[i]) {
-            assert(cache->buckets[i]->pins == 0);
-            disown(cache, &cache->buckets[i]);
-        }
+    while (cache->oldest) {
+        assert(cache->oldest->pins == 0);
+        disown(cache, cache->oldest, &dead);
+    }
+    destroy_all(dead);
     pthread_mutex_destroy(&cache->lock);
     free(cache->buckets);
     free(cache);
@@ -141,12 +175,13 @@ void block_cache_unpin(BlockCache *cache, CachedBlock *cached) {
 }
 
 const uint8_t *block_cache_bytes(const CachedBlock *cached) {
-    return cached->memory;
+    return cached->piece.memory;
 }
 
-bool block_cache_offer(BlockCache *cache, const uint8_t dataset[16], uint32_t block, void *memory,
-                       size_t size) {
+bool block_cache_offer(BlockCache *cache, const uint8_t dataset[16], uint32_t block,
+                       const SlabPiece *piece) {
     CachedBlock *cached, **link;
+    size_t size = piece->size;
 
     if (atomic_load_explicit(&cache->held, memory_order_relaxed) + size > cache->limit ||
         !memory_budget_borrow(cache->budget, size))
@@ -156,46 +191,46 @@ bool block_cache_offer(BlockCache *cache, const uint8_t dataset[16], uint32_t bl
         memory_budget_return(cache->budget, size);
         return false;
     }
-    *cached = (CachedBlock){.block = block, .memory = memory, .size = size};
+    *cached = (CachedBlock){.block = block, .piece = *piece};
     memcpy(cached->dataset, dataset, 16);
 
     pthread_mutex_lock(&cache->lock);
     link = find_link(cache, dataset, block);
-    if (*link || cache->held + size > cache->limit) { /* another stream was first */
+    if (*link || cache->held + size > cache->limit || /* another stream was first */
+        (piece->slab->cached == 0 && cache->slab_count == BLOCK_CACHE_SLABS_MAX)) {
         pthread_mutex_unlock(&cache->lock);
         memory_budget_return(cache->budget, size);
         free(cached);
         return false;
     }
-    *link = cached;
-    atomic_fetch_add(&cache->held, size);
-    if (++cache->count > 2 * cache->bucket_count)
-        grow(cache);
+    insert(cache, cached, link);
     pthread_mutex_unlock(&cache->lock);
     return true;
 }
 
 /* Unpinned blocks first: freeing those gives memory back to the kernel and not only on paper. */
-static void shrink_pass(BlockCache *cache, bool pinned_too) {
-    for (uint32_t i = 0; i < cache->bucket_count; i++) {
-        CachedBlock **link = &cache->buckets[i];
+static void shrink_pass(BlockCache *cache, bool pinned_too, CachedBlock **dead) {
+    CachedBlock *cached = cache->oldest;
 
-        while (*link && memory_budget_excess(cache->budget) > 0) {
-            if ((*link)->pins > 0 && !pinned_too)
-                link = &(*link)->next;
-            else
-                disown(cache, link);
-        }
+    while (cached && memory_budget_excess(cache->budget) > 0) {
+        CachedBlock *newer = cached->newer;
+
+        if (cached->pins == 0 || pinned_too)
+            disown(cache, cached, dead);
+        cached = newer;
     }
 }
 
 void block_cache_shrink(BlockCache *cache) {
+    CachedBlock *dead = NULL;
+
     if (memory_budget_excess(cache->budget) == 0)
         return;
     pthread_mutex_lock(&cache->lock);
-    shrink_pass(cache, false);
-    shrink_pass(cache, true);
+    shrink_pass(cache, false, &dead);
+    shrink_pass(cache, true, &dead);
     pthread_mutex_unlock(&cache->lock);
+    destroy_all(dead);
 }
 
 uint64_t block_cache_bytes_held(const BlockCache *cache) {

@@ -10,6 +10,11 @@
 #include <stdint.h>
 
 #include "base/memory.h"
+#include "pipeline/slab.h"
+
+/* What the cache holds lies in at most so many mappings. Beyond, it takes only blocks of mappings
+ * that it has blocks of; the kernel allows a process 65530. */
+enum { BLOCK_CACHE_SLABS_MAX = 16384 };
 
 typedef struct BlockCache BlockCache;
 typedef struct CachedBlock CachedBlock;
@@ -24,12 +29,12 @@ CachedBlock *block_cache_pin(BlockCache *cache, const uint8_t dataset[16], uint3
 void block_cache_unpin(BlockCache *cache, CachedBlock *cached);
 const uint8_t *block_cache_bytes(const CachedBlock *cached);
 
-/* Offer a decoded block in memory_map()ed memory of `size` bytes. True: the cache owns the memory
- * now. */
-bool block_cache_offer(BlockCache *cache, const uint8_t dataset[16], uint32_t block, void *memory,
-                       size_t size);
+/* Offer a decoded block. True: the cache owns the piece now. */
+bool block_cache_offer(BlockCache *cache, const uint8_t dataset[16], uint32_t block,
+                       const SlabPiece *piece);
 
-/* Give back what the budget's reservations need (see memory_budget_excess). */
+/* Give back what the budget's reservations need (see memory_budget_excess), to the kernel too but
+ * for what is pinned. */
 void block_cache_shrink(BlockCache *cache);
 
 uint64_t block_cache_bytes_held(const BlockCache *cache);

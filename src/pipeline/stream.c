@@ -245,8 +245,6 @@ static int make_strands(Stream *stream) {
     if (!stream->strands || !stream->free_blocks)
         return -ENOMEM;
     stream->free_block_capacity = (uint32_t)MIN(blocks, UINT32_MAX);
-    stream->blocks_limit = stream->free_block_capacity /
-                           (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED) * FEED_WINDOWS_DECODED;
     for (uint32_t s = 0; s < stream->strand_count; s++) {
         stream->strands[s].number = s;
         strand_enter(stream, &stream->strands[s], stream->newest_epoch);
@@ -463,8 +461,10 @@ static void free_windows(Stream *stream) {
         stream->rooms[i] = (PlanRoom){0};
     }
     for (uint32_t i = 0; i < stream->free_block_count; i++)
-        memory_unmap(stream->free_blocks[i], stream->feed->block_buffer_bytes);
+        slab_give(&stream->free_blocks[i]);
     stream->free_block_count = 0;
+    slab_unref(stream->slab);
+    stream->slab = NULL;
 }
 
 void stream_teardown(Stream *stream) {

@@ -174,9 +174,9 @@ struct Stream {
     FetchBuffer *buffers;
     FetchBuffer **free_buffers;
     uint32_t free_buffer_count;
-    uint8_t **free_blocks; /* pool of ordinary block buffers */
+    SlabPiece *free_blocks; /* pool of ordinary block buffers */
     uint32_t free_block_count, free_block_capacity;
-    uint32_t blocks_mapped, blocks_limit; /* ordinary buffers, in use or free; reserved ones */
+    Slab *slab; /* that new ones are taken from; NULL: none yet */
     _Atomic uint32_t decodes_in_flight;
 
     pthread_mutex_t counts_lock; /* of the next: its numbers belong together */

@@ -228,33 +228,30 @@ static void read_blocks(Stream *stream, Window *window) {
     fetch_submit_chain(stream->pipeline->fetch, chain);
 }
 
-/* Buffers for a window, or for as many blocks as are still reserved; the first is used first. */
-static void map_block_buffers(Stream *stream) {
+/* A buffer that was not used before, of a mapping for a window, or for more where windows are
+ * small: the cache holds so many mappings at most. There may be more buffers than are reserved,
+ * since a new one is taken only when the pool has no used one: of those that the cache did not take
+ * never more have been touched than were in use at the same time. */
+static bool take_new_buffer(Stream *stream, SlabPiece *ret_piece) {
     uint64_t size = stream->feed->block_buffer_bytes;
-    uint32_t left = stream->blocks_limit - MIN(stream->blocks_mapped, stream->blocks_limit);
-    uint32_t count = MAX(MIN((uint32_t)stream->feed->window_blocks_max, left), 1u);
-    uint8_t *memory = memory_map_many(count * size);
+    uint64_t window = stream->feed->window_blocks_max * size;
+    uint64_t least = stream->pipeline->budget.limit / (BLOCK_CACHE_SLABS_MAX / 2);
 
-    if (!memory)
-        return;
-    stream->blocks_mapped += count;
-    while (count > 0)
-        stream->free_blocks[stream->free_block_count++] = memory + --count * size;
+    if (stream->slab && slab_take(stream->slab, size, ret_piece))
+        return true;
+    slab_unref(stream->slab);
+    stream->slab = slab_new(MAX(window, align_down(least, size)), window >= MEMORY_HUGE_PAGE);
+    return stream->slab && slab_take(stream->slab, size, ret_piece);
 }
 
 static bool take_raw_buffer(Stream *stream, WindowBlock *block) {
     uint64_t ordinary = stream->feed->block_buffer_bytes;
     uint64_t need = align_up(stream->feed->catalog->blocks[block->block].raw_bytes, SEQFEED_PAGE);
 
-    block->raw_size = MAX(need, ordinary);
-    if (block->raw_size > ordinary) {
-        block->raw = memory_map(block->raw_size);
-        return block->raw != NULL;
-    }
+    if (need > ordinary)
+        return slab_take_whole(need, &block->raw);
     if (stream->free_block_count == 0)
-        map_block_buffers(stream);
-    if (stream->free_block_count == 0)
-        return false;
+        return take_new_buffer(stream, &block->raw);
     block->raw = stream->free_blocks[--stream->free_block_count];
     return true;
 }

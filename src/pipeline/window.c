@@ -226,17 +226,14 @@ bool window_is_done(const Window *window) {
 static void give_raw_back(Stream *stream, WindowBlock *block) {
     uint32_t number;
     const Catalog *catalog = catalog_part(stream->feed->catalog, block->block, &number);
-    bool ordinary = block->raw_size == stream->feed->block_buffer_bytes;
-    bool cached = block_cache_offer(stream->pipeline->cache, catalog->id, number, block->raw,
-                                    block->raw_size);
+    bool ordinary = block->raw.size == stream->feed->block_buffer_bytes;
 
-    if (!cached && ordinary && stream->free_block_count < stream->free_block_capacity) {
-        stream->free_blocks[stream->free_block_count++] = block->raw;
+    if (block_cache_offer(stream->pipeline->cache, catalog->id, number, &block->raw))
         return;
-    }
-    stream->blocks_mapped -= ordinary;
-    if (!cached)
-        memory_unmap(block->raw, block->raw_size);
+    if (ordinary && stream->free_block_count < stream->free_block_capacity)
+        stream->free_blocks[stream->free_block_count++] = block->raw;
+    else
+        slab_give(&block->raw);
 }
 
 void window_close(Window *window) {
@@ -249,12 +246,12 @@ void window_close(Window *window) {
         WindowBlock *block = &window->blocks[i];
         if (block->cached)
             block_cache_unpin(stream->pipeline->cache, block->cached);
-        else if (block->raw)
+        else if (block->raw.slab)
             give_raw_back(stream, block);
         if (block->buffer)
             stream->free_buffers[stream->free_buffer_count++] = block->buffer;
         block->cached = NULL;
-        block->raw = NULL;
+        block->raw = (SlabPiece){0};
         block->buffer = NULL;
     }
     for (; *link != window; link = &(*link)->next)

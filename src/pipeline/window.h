@@ -47,8 +47,7 @@ typedef struct WindowBlock {
     _Atomic uint32_t stage;
     FetchBuffer *buffer; /* while READING .. DECODING */
     CachedBlock *cached; /* pinned, or NULL */
-    uint8_t *raw;        /* own decoded bytes, or NULL */
-    size_t raw_size;
+    SlabPiece raw;       /* own decoded bytes, or none */
 } WindowBlock;
 
 /* What planning a window takes; of the stream, lent to one window after another. */

@@ -59,6 +59,28 @@ def test_memory_returns_when_trainers_leave(tmp_path, dataset):
         harness.wait_until(lambda: daemon.resident_bytes() < idle + 8 * MIB, "memory was not given back")
 
 
+def test_a_cache_of_small_blocks_gives_its_memory_back(tmp_path, dataset):
+    """Its blocks leave in any order; they must not leave one mapping each, of which there can be 65530."""
+    small = tmp_path / "small"
+    harness.tool("pack", "--text", "--level", "1", "--block", "4KiB", "-o", small, dataset.with_name("text"))
+    large = {"dataset": small, "batch": {"size": 64}, "pad": {"to": 8192}, "ring": {"slots": 8},
+             "order": {"window": 16}}
+    feeds = {"train": {"dataset": small, "batch": {"size": 64}, "order": {"window": 16},
+                       "ring": {"slots": 2}}, "large": large}
+    config = harness.write_config(tmp_path / "c.yaml", feeds, memory="64MiB")
+    with harness.Daemon(config) as daemon:
+        def mappings():
+            return len(pathlib.Path(f"/proc/{daemon.pid}/maps").read_text().splitlines())
+
+        empty = mappings()
+        assert daemon.tool_start("bench", "train").wait() == 0
+        assert daemon.resident_bytes() > 40 * MIB
+        with raw_client.Trainer(daemon.socket, "large") as trainer:
+            harness.wait_until(lambda: trainer.head == trainer.slot_count, "ring not full")
+            assert daemon.resident_bytes() <= 64 * MIB + CONSTANT
+            assert mappings() < empty + 500
+
+
 def cpu_share(daemon, seconds=3):
     before = daemon.cpu_seconds()
     time.sleep(seconds)
