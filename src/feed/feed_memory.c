@@ -13,6 +13,7 @@
 #include "base/arithmetic.h"
 #include "feed/feed_internal.h"
 #include "feed/spread.h"
+#include "mask/fill.h"
 #include "mask/slate.h"
 #include "ring/ring_writer.h"
 
@@ -225,17 +226,33 @@ static uint64_t epoch_bytes(const Feed *feed) {
            feed->plan.strands * (uint64_t)sizeof(PlanStrand);
 }
 
+/* What is kept of each slot beside it: how long its rows are, and which bytes are not zero. */
+static uint64_t slot_notes_bytes(const Feed *feed) {
+    return feed->tensors.rows_max * (uint64_t)sizeof(uint32_t) + slate_bytes(&feed->tensors);
+}
+
+/* Where the sequences lie that a worker copies into a batch: those of one window, or, for a device,
+ * of all windows of the batch. */
+static uint64_t worker_rows_bytes(const Feed *feed) {
+    const TensorSet *set = &feed->tensors;
+    uint64_t windows = feed->on_device ? FEED_WINDOWS_DECODED : 1;
+    uint64_t batch = set->packed ? set->sequences_max : set->rows_max;
+
+    return MAX(feed->threads, 1u) * MIN(batch, windows * feed->window_pieces_max) *
+           sizeof(FillRow);
+}
+
 FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands) {
     /* Room for any alignment of the file offset that O_DIRECT may want. */
     uint64_t read_bytes = align_up(feed->catalog->block_compressed_max, PAGE) + 2 * PAGE;
     FeedMemory memory = {
         .rings = rings * (ring_bytes(feed->slots, feed->slot_bytes) +
-                           feed->slots * slate_bytes(&feed->tensors)),
+                           feed->slots * slot_notes_bytes(feed)),
         .windows = (uint64_t)served_strands *
                    (FEED_WINDOWS_DECODED * feed->window_bytes_max +
                     (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED) * window_planner_bytes(feed)),
         .buffers = FEED_READS_IN_FLIGHT * read_bytes + 2 * epoch_bytes(feed) +
-                   scratch_bytes(feed, served_strands),
+                   scratch_bytes(feed, served_strands) + worker_rows_bytes(feed),
     };
 
     if (feed->on_device)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/arithmetic.h"
 #include "feed/feed_support.h"
+#include "mask/fill.h"
 #include "mask/slate.h"
 #include "ring/ring_writer.h"
 #include "support/check_main.h"
@@ -171,7 +172,8 @@ START_TEST(streams_pay_for_rings_windows_and_buffers)
     one = feed_memory(feed, 1, 1);
     two = feed_memory(feed, 2, 1);
     strands = feed_memory(feed, 1, 3);
-    ck_assert_uint_eq(one.rings, ring_bytes(5, feed->slot_bytes) + 5 * slate_bytes(&feed->tensors));
+    ck_assert_uint_eq(one.rings, ring_bytes(5, feed->slot_bytes) + 5 * slate_bytes(&feed->tensors) +
+                                     5 * feed->tensors.rows_max * sizeof(uint32_t));
     ck_assert_uint_eq(two.rings, 2 * one.rings);
     ck_assert_uint_eq(two.windows, one.windows);
     ck_assert_uint_eq(strands.windows, 3 * one.windows);
@@ -216,7 +218,28 @@ START_TEST(what_a_stream_pays_is_known_without_a_look_at_blocks)
 }
 END_TEST
 
+/* Each worker notes where the sequences of a batch lie. */
+START_TEST(large_batches_cost_their_workers_memory_too)
+{
+    FeedMemory small, large;
+    Fixture fixture;
+    Feed *feed;
+
+    fixture_init(&fixture);
+    fixture_pack(&fixture, 3000, NULL, 30);
+    feed = fixture_feed(&fixture, "batch: {size: 1}\n");
+    small = feed_memory(feed, 1, 1);
+    feed_unref(feed);
+    feed = fixture_feed(&fixture, "batch: {size: 1000}\n");
+    large = feed_memory(feed, 1, 1);
+    ck_assert_uint_ge(large.buffers, small.buffers + feed->threads * 999 * sizeof(FillRow));
+    feed_unref(feed);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
 CHECK_MAIN("feed_memory", worst_cases_hold_in_every_epoch, worst_cases_hold_for_mixes,
            worst_cases_of_mixes_are_not_wasteful, worst_cases_are_not_wasteful,
            outliers_do_not_make_all_buffers_large, streams_pay_for_rings_windows_and_buffers,
-           what_a_stream_pays_is_known_without_a_look_at_blocks)
+           what_a_stream_pays_is_known_without_a_look_at_blocks,
+           large_batches_cost_their_workers_memory_too)

@@ -59,6 +59,28 @@ def test_memory_returns_when_trainers_leave(tmp_path, dataset):
         harness.wait_until(lambda: daemon.resident_bytes() < idle + 8 * MIB, "memory was not given back")
 
 
+def test_large_batches_are_reserved_in_full(tmp_path):
+    """Beside the ring: how long each row is, which bytes of a slot are not zero (each row is padded, so
+    they are as many runs as rows), and what each worker notes about the rows of a batch."""
+    rows = 1 << 20
+    text = tmp_path / "text"
+    text.write_bytes(b"a\n" * rows)
+    harness.tool("pack", "--text", "--level", "1", "-o", tmp_path / "many", text)
+    config = harness.one_feed(tmp_path / "c.yaml", tmp_path / "many",
+                              {"memory": "1GiB", "cache": 0, "threads": 2}, batch={"size": rows},
+                              pad={"to": 2},
+                              tensors={"tokens": {"from": "tokens", "dtype": "uint8"}},
+                              ring={"slots": 16})
+    with harness.Daemon(config) as daemon:
+        idle = daemon.resident_bytes()
+        with raw_client.Trainer(daemon.socket, "train") as trainer:
+            for _ in range(3 * trainer.slot_count):
+                trainer.next()
+                trainer.release()
+            reserved = daemon.status()["memory"]["reserved"]
+            assert daemon.resident_bytes() <= idle + reserved + MIB
+
+
 def test_a_cache_of_small_blocks_gives_its_memory_back(tmp_path, dataset):
     """Its blocks leave in any order; they must not leave one mapping each, of which there can be 65530."""
     small = tmp_path / "small"
