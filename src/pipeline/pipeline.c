@@ -71,6 +71,15 @@ static int make_workers(Pipeline *pipeline) {
     return 0;
 }
 
+static void warn_of_remains(Pipeline *pipeline) {
+    PipelineEvent event = {.kind = PIPELINE_EVENT_WARNING,
+                           .text = "the kernel does not tell when a ring is no longer in use "
+                                   "(inotify, /proc): rings that trainers keep after they have "
+                                   "left are not counted as memory"};
+
+    pipeline_post(pipeline, &event);
+}
+
 int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error *error) {
     FetchOptions fetch = {.force_pread = options->force_pread};
     Pipeline *pipeline = calloc(1, sizeof *pipeline);
@@ -89,15 +98,18 @@ int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error 
     pipeline->masks = options->masks ? options->masks : mask_backend_cuda();
     pipeline->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pipeline->cache = block_cache_new(&pipeline->budget, options->cache);
+    pipeline->remains = ring_remains_new(&pipeline->budget);
     r = pipeline->event_fd < 0
             ? error_set(error, -errno, "cannot make an eventfd: %s", strerror(errno))
             : fetch_new(&fetch, &pipeline->fetch, error);
-    if (r == 0 && (!pipeline->cache || make_workers(pipeline) < 0))
+    if (r == 0 && (!pipeline->cache || !pipeline->remains || make_workers(pipeline) < 0))
         r = error_set(error, -ENOMEM, "no memory for %u workers", options->workers);
     if (r < 0) {
         pipeline_free(pipeline);
         return r;
     }
+    if (!ring_remains_are_seen(pipeline->remains))
+        warn_of_remains(pipeline);
     *ret_pipeline = pipeline;
     return 0;
 }
@@ -171,6 +183,7 @@ void pipeline_free(Pipeline *pipeline) {
         accelerator_free(pipeline->accelerators[i]);
     free_events(pipeline);
     block_cache_free(pipeline->cache);
+    ring_remains_free(pipeline->remains);
     for (uint32_t i = 0; pipeline->workers && i < pipeline->options.workers; i++) {
         block_decoder_free(pipeline->workers[i].decoder);
         free(pipeline->workers[i].rows);

@@ -58,9 +58,9 @@ typedef struct StreamRequest {
 } StreamRequest;
 
 /* [control] Reserve memory for the request: FeedMemory.total, which *ret_bytes tells in any case.
- * 0; -ENOMEM with the arithmetic when it can never fit; PIPELINE_E_WAIT when closing streams would
- * make it fit: EVENT_MEMORY follows when one has. Released by pipeline_cancel() or carried over to
- * the stream. */
+ * 0; -ENOMEM with the arithmetic when it can never fit; PIPELINE_E_WAIT when others that let go
+ * would make it fit: EVENT_MEMORY follows when a stream has. Released by pipeline_cancel() or
+ * carried over to the stream. */
 enum { PIPELINE_E_WAIT = 1 };
 MUST_CHECK int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ring_count,
                                 uint64_t *ret_bytes, Error *error);
@@ -95,7 +95,8 @@ typedef enum PipelineEventKind {
                                  any more: disconnect it, and say stream_leave() as for any other */
     PIPELINE_EVENT_CLOSED,    /* last member left; nothing is in flight any more */
     PIPELINE_EVENT_DEVICE,    /* no stream's: why a device is not used (any more), in `text` */
-    PIPELINE_EVENT_MEMORY     /* no stream's: after PIPELINE_E_WAIT a reservation has returned */
+    PIPELINE_EVENT_MEMORY,    /* no stream's: after PIPELINE_E_WAIT a reservation has returned */
+    PIPELINE_EVENT_WARNING    /* no stream's: what this machine cannot do, in `text` */
 } PipelineEventKind;
 
 typedef struct PipelineEvent {
@@ -154,7 +155,8 @@ uint64_t stream_member_behind(const Stream *stream, uint32_t ring, uint32_t memb
 
 typedef struct PipelineStatus {
     uint64_t memory_limit, memory_reserved, memory_cached;
-    uint64_t memory_kept; /* reserved: rings that a hanging device may still write to */
+    uint64_t memory_kept; /* reserved: rings that a hanging device may still write to, and those
+                             that trainers which have left still have */
     uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;
     StreamCounts counts; /* of all streams, those that have ended included */
     uint32_t workers;

@@ -9,6 +9,7 @@
 #include "pipeline/block_cache.h"
 #include "pipeline/fetch.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/ring_remains.h"
 #include "shard/block.h"
 
 /* One worker thread and what it keeps between tasks. */
@@ -30,6 +31,7 @@ struct Pipeline {
     MemoryBudget budget;
     _Atomic bool memory_wanted; /* somebody waits for a release */
     BlockCache *cache;
+    RingRemains *remains;
     Fetch *fetch;
     PipelineWorker *workers;
     TaskQueue urgent; /* what a trainer may be waiting for */

@@ -321,6 +321,7 @@ int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ri
     char total[32], rings[32], windows[32], buffers[32], limit[32], inputs[64] = "";
 
     *ret_bytes = need.total;
+    ring_remains_collect(pipeline->remains);
     if (memory_budget_reserve(&pipeline->budget, need.total))
         return 0;
     if (need.total <= pipeline->budget.limit) {
@@ -481,7 +482,10 @@ void stream_teardown(Stream *stream) {
         }
         stream_epoch_unref(stream, ring->epoch);
         ring->epoch = NULL;
-        ring_writer_destroy(ring->writer);
+        if (ring->writer) {
+            stream->kept_bytes += ring->writer->memory_bytes;
+            ring_remains_bury(stream->pipeline->remains, ring->writer);
+        }
         ring->writer = NULL;
     }
     if (stream->count_result)

@@ -186,7 +186,7 @@ struct Stream {
     Accelerator *accelerator;
     LaneSet *lanes;      /* ring after ring; until the last unref */
     bool releasing;      /* its lanes */
-    uint64_t kept_bytes; /* of the reservation: they are the accelerator's now */
+    uint64_t kept_bytes; /* of the reservation: they are the accelerator's or the remains' now */
     _Atomic uint64_t device_batches, oversize_batches;
 
     _Atomic uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;

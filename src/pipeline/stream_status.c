@@ -84,9 +84,11 @@ static StreamCounts count_all(Pipeline *pipeline) {
 void pipeline_status(const Pipeline *constant, PipelineStatus *ret_status) {
     Pipeline *pipeline = (Pipeline *)constant;
 
+    ring_remains_collect(pipeline->remains);
     *ret_status = (PipelineStatus){
         .memory_limit = pipeline->budget.limit,
         .memory_reserved = atomic_load(&pipeline->budget.reserved),
+        .memory_kept = ring_remains_bytes(pipeline->remains),
         .memory_cached = block_cache_bytes_held(pipeline->cache),
         .blocks_read = atomic_load(&pipeline->blocks_read),
         .bytes_read = atomic_load(&pipeline->bytes_read),

@@ -50,7 +50,7 @@ void admission_refuse_all(Server *server, int code, const char *text) {
 }
 
 static void describe_memory(const AdmissionWait *wait, Text *text) {
-    char need[32], reserved[32], limit[32];
+    char need[32], reserved[32], limit[32], kept[32];
     PipelineStatus status;
 
     pipeline_status(wait->server->pipeline, &status);
@@ -58,6 +58,9 @@ static void describe_memory(const AdmissionWait *wait, Text *text) {
              text_format_size(need, wait->bytes),
              text_format_size(reserved, status.memory_reserved),
              text_format_size(limit, status.memory_limit));
+    if (status.memory_kept > 0)
+        text_add(text, ", %s of that for rings that trainers which have left still have",
+                 text_format_size(kept, status.memory_kept));
 }
 
 void admission_describe(const AdmissionWait *wait, Text *text) {

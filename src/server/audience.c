@@ -534,6 +534,7 @@ void audience_handle_event(Server *server, const PipelineEvent *event) {
         break;
     case PIPELINE_EVENT_DEVICE: /* no streams' */
     case PIPELINE_EVENT_MEMORY:
+    case PIPELINE_EVENT_WARNING:
         break;
     }
 }

@@ -188,7 +188,7 @@ static void events_ready(EventSource *source, uint32_t events) {
     while (pipeline_next_event(server->pipeline, &event)) {
         if (event.kind == PIPELINE_EVENT_MEMORY)
             server->memory_freed = true;
-        else if (event.kind == PIPELINE_EVENT_DEVICE)
+        else if (event.kind == PIPELINE_EVENT_DEVICE || event.kind == PIPELINE_EVENT_WARNING)
             server_log_client(server, LOG_LEVEL_WARNING, "%s", event.text);
         else
             audience_handle_event(server, &event);

@@ -365,6 +365,7 @@ static void hang(const FakeScript *script, bool is_for_ever) {
     ck_assert_int_eq(bench_wait_event(&bench).kind, PIPELINE_EVENT_CLOSED);
     stream_free(bench.stream);
     bench.stream = NULL;
+    forget_rings(&bench);
     ck_assert_uint_eq(kept(&bench, &reserved), ring);
     fake_device_let_go();
     while (!is_for_ever && kept(&bench, &reserved) > 0)

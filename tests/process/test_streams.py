@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Who shares a stream with whom: groups, ranks, members, joins, waits, deaths and the end."""
 import errno
+import mmap
 import os
 import re
 import signal
@@ -287,6 +288,61 @@ def test_who_waits_for_memory_in_vain_is_told_the_arithmetic(tmp_path, dataset):
         with raw_client.Trainer(daemon.socket, "train"):
             with pytest.raises(raw_client.Refused, match=r"timed out waiting for [1-9]\S* \S*B of memory: .* of "):
                 raw_client.Trainer(daemon.socket, "train", deadline=1)
+
+
+def keep_mapping(trainer):
+    kept = mmap.mmap(trainer.data_fd, trainer.ring_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
+    return kept.close
+
+
+def keep_path(trainer):
+    """No descriptor that could be read, but one from which such a one can be made."""
+    kept = os.open(f"/proc/self/fd/{trainer.data_fd}", os.O_PATH)
+    return lambda: os.close(kept)
+
+
+def keep_in_child(trainer):
+    child = os.fork()
+    if child == 0:
+        trainer.connection.socket.close()
+        signal.pause()
+
+    def end():
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    return end
+
+
+@pytest.mark.parametrize("keep", [keep_mapping, keep_path, keep_in_child])
+def test_a_ring_that_is_kept_stays_reserved(tmp_path, dataset, keep):
+    """Nobody can take a batch in hand away from who has it; so its ring counts until it is let go."""
+    with harness.Daemon(memory_for(tmp_path, dataset, 1)) as daemon:
+        def memory():
+            return {name: daemon.status()["memory"][name] for name in ("reserved", "kept")}
+
+        trainer = raw_client.Trainer(daemon.socket, "train")
+        let_go = keep(trainer)
+        trainer.close()
+        harness.wait_until(lambda: not daemon.status()["streams"], "the stream lives on")
+        harness.wait_until(lambda: memory() == {"reserved": trainer.ring_bytes, "kept": trainer.ring_bytes},
+                           "the ring is not reserved")
+        with pytest.raises(raw_client.Refused, match="for rings that trainers which have left still have"):
+            raw_client.Trainer(daemon.socket, "train", deadline=1)
+        other = Waiting(daemon)
+        harness.wait_until(lambda: daemon.status()["forming"], "it does not wait")
+        let_go()
+        other.result().close()
+        harness.wait_until(lambda: memory() == {"reserved": 0, "kept": 0}, "memory stays reserved")
+
+
+def test_who_attaches_again_and_again_finds_the_memory_free(tmp_path, dataset):
+    with harness.Daemon(memory_for(tmp_path, dataset, 1)) as daemon:
+        begin = time.monotonic()
+        for _ in range(100):
+            with raw_client.Trainer(daemon.socket, "train") as trainer:
+                trainer.next()
+        assert time.monotonic() - begin < 50  # the daemon looks at least once a second
 
 
 # --- joining -------------------------------------------------------------------------------------
