@@ -42,6 +42,8 @@ static void step(Steps *steps) {
 
     steps->fetches += (uint64_t)pipeline_step_fetch(steps->pipeline);
     worked = pipeline_step_worker(steps->pipeline, 0);
+    if (!worked)
+        (void)pipeline_step_setup(steps->pipeline);
     steps->tasks += (uint64_t)worked;
     while (pipeline_next_event(steps->pipeline, &event))
         if (event.kind != PIPELINE_EVENT_READY)
@@ -93,7 +95,7 @@ static void attach(Steps *steps, Feed *feed) {
         stream_new(steps->pipeline, &request, reserved, &steps->stream, &error) < 0)
         stop(error.text);
     while (!pipeline_next_event(steps->pipeline, &event))
-        (void)pipeline_step_worker(steps->pipeline, 0);
+        (void)pipeline_step_setup(steps->pipeline);
     if (event.kind != PIPELINE_EVENT_READY)
         stop(event.text);
     for (uint32_t r = 0; r < steps->ranks; r++) {

@@ -67,7 +67,7 @@ static void open_shard(const uint8_t *bytes, size_t size) {
     Error error = {0};
     char path[64];
 
-    if (file_memory_new("fuzz", size ? size : 1, &fd) < 0 ||
+    if (file_memory_new("fuzz", size ? size : 1, NULL, &fd) < 0 ||
         pwrite(fd, bytes, size, 0) != (ssize_t)size || ftruncate(fd, (off_t)size) < 0)
         return;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);

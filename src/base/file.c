@@ -10,11 +10,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/attributes.h"
+
 enum { PAGE = 4096 };
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
+
+enum { ALLOCATE_PART = 64 << 20 };
 
 void file_close(int *fd) {
     int saved = errno;
@@ -161,7 +165,22 @@ int file_sync_dir(const char *path) {
     return fsync(fd) < 0 ? -errno : 0;
 }
 
-int file_memory_new(const char *name, uint64_t size, int *ret_fd) {
+/* The kernel zeroes pages at some 2 GiB a second and does not look up before it is done. */
+static int allocate_pages(int fd, uint64_t size, const Heartbeat *heartbeat) {
+    for (uint64_t at = 0; at < size;) {
+        uint64_t part = MIN(size - at, (uint64_t)ALLOCATE_PART);
+        int r = posix_fallocate(fd, (off_t)at, (off_t)part);
+
+        if (r != 0 && r != EINTR)
+            return -r;
+        if (!heartbeat_goes_on(heartbeat))
+            return -ECANCELED;
+        at += r == 0 ? part : 0;
+    }
+    return 0;
+}
+
+int file_memory_new(const char *name, uint64_t size, const Heartbeat *heartbeat, int *ret_fd) {
     CLEANUP(file_close) int fd = FILE_NONE;
     int r;
 
@@ -170,11 +189,9 @@ int file_memory_new(const char *name, uint64_t size, int *ret_fd) {
         fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    do
-        r = posix_fallocate(fd, 0, (off_t)size);
-    while (r == EINTR);
-    if (r != 0)
-        return -r;
+    r = allocate_pages(fd, size, heartbeat);
+    if (r < 0)
+        return r;
     *ret_fd = fd;
     fd = FILE_NONE;
     return 0;

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "base/heartbeat.h"
 
 #define FILE_NONE (-1)
 
@@ -45,5 +46,6 @@ MUST_CHECK int file_load(int dir_fd, const char *path, size_t limit, char **ret_
 MUST_CHECK int file_sync_dir(const char *path);
 
 /* A memory file of `size` bytes, its pages allocated (-ENOSPC instead of a later SIGBUS), not yet
- * sealed. The caller owns the descriptor. */
-MUST_CHECK int file_memory_new(const char *name, uint64_t size, int *ret_fd);
+ * sealed. Takes half a second a GiB; `heartbeat` may be NULL. The caller owns the descriptor. */
+MUST_CHECK int file_memory_new(const char *name, uint64_t size, const Heartbeat *heartbeat,
+                               int *ret_fd);

@@ -102,6 +102,14 @@ void worker_wake(Worker *worker) {
         bell_ring(worker->bell, INT_MAX);
 }
 
+bool worker_has_stepped(Worker *worker) {
+    uint64_t seen = atomic_load_explicit(&worker->steps, memory_order_relaxed) + 1;
+    bool stepped = worker->steps_seen != seen;
+
+    worker->steps_seen = seen;
+    return stepped;
+}
+
 void worker_stop(Worker *worker) {
     if (!worker->started)
         return;

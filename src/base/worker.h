@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* worker.h: a named thread that calls a step function for ever, and the bell it sleeps on.
  *
- * A step does bounded work, never blocks, and returns how much it did. When it did nothing the
- * worker spins shortly and then sleeps until somebody rings its bell. The bell counts, so a ring
- * between the last look and the sleep is never lost. */
+ * A step does bounded work, never blocks, and returns how much it did (threads for what does block
+ * say so: fetch.h, setup_pool.h, accelerator.h). When it did nothing the worker spins shortly and
+ * then sleeps until somebody rings its bell. The bell counts, so a ring between the last look and
+ * the sleep is never lost. */
 #pragma once
 
 #include <pthread.h>
@@ -44,7 +45,9 @@ typedef struct Worker {
     uint32_t idles;
     bool started;
     _Atomic bool stop;
-    _Atomic uint64_t steps; /* steps taken: how a watchdog sees that the thread lives */
+    /* How a watchdog sees that the thread lives: steps taken, and beats of long ones. */
+    _Atomic uint64_t steps;
+    uint64_t steps_seen; /* private: and one more; 0: never looked */
 } Worker;
 
 /* Fill every field but the private ones, then start. The struct must stay where it is until
@@ -53,6 +56,10 @@ MUST_CHECK int worker_start(Worker *worker);
 
 /* End the worker's sleep, if it sleeps. Any thread. */
 void worker_wake(Worker *worker);
+
+/* Has it got on since it was last asked? True the first time. One thread may ask; one that sleeps
+ * is to be woken after it, so that it has by the next time. */
+MUST_CHECK bool worker_has_stepped(Worker *worker);
 
 /* Ask the thread to end after its current step, and wait for it. Does nothing if it never started.
  */

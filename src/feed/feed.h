@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "format/ring_format.h"
 #include "mask/tensor.h"
 #include "plan/plan.h"
@@ -104,21 +105,23 @@ uint32_t feed_padded_length(const Feed *feed, uint32_t longest);
 PlanSpec feed_plan_spec(const Feed *feed, uint64_t seed);
 
 /* The counted plan of an epoch. Linear in the number of blocks, or, with policies other than fixed,
- * of sequences: for workers and tools. -ENODATA and a sentence when a strand has no batch. The caller gives it back with feed_epoch_unref(). */
-MUST_CHECK int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpoch **ret_epoch,
-                              Error *error);
+ * of sequences, whose lengths are read: for set-up threads and tools. -ENODATA and a sentence when
+ * a strand has no batch. `heartbeat`, which may be NULL, beats for each block and each window. The
+ * caller gives the epoch back with feed_epoch_unref(). */
+MUST_CHECK int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, const Heartbeat *heartbeat,
+                              FeedEpoch **ret_epoch, Error *error);
 void feed_epoch_unref(Feed *feed, FeedEpoch *epoch); /* accepts NULL */
 
 /* Tokens that stand in no batch of the epoch whose index is below `limit`: those of sequences that
  * a rule drops, and of pieces that batch.last or batch.tail leaves out. May read lengths. */
 MUST_CHECK int feed_epoch_dropped(const Feed *feed, const FeedEpoch *epoch, uint64_t limit,
-                                  uint64_t *ret_tokens, Error *error);
+                                  const Heartbeat *heartbeat, uint64_t *ret_tokens, Error *error);
 
 /* The lengths of a window's sequences in its order: room for window_sequences_max. How many each of
  * its blocks has, where `ret_block_sequences` is not NULL: room for window_blocks_max. */
 MUST_CHECK int feed_read_window(const Feed *feed, const PlanStrand *strand, uint32_t number,
-                                uint32_t *ret_lengths, uint32_t *ret_block_sequences,
-                                uint64_t *ret_count, Error *error);
+                                const Heartbeat *heartbeat, uint32_t *ret_lengths,
+                                uint32_t *ret_block_sequences, uint64_t *ret_count, Error *error);
 
 /* The same dataset under another plan, to compare: epochs of it can be counted and planned, no more.
  * Borrows from `feed`. 0, -EOVERFLOW: its windows are too large, -ENOMEM. */

@@ -225,7 +225,7 @@ int feed_check_strands(Feed *feed, const FeedSource *source, Error *error) {
     SettingsPlace place = source->feed->strands_place;
     FeedEpoch *epoch;
     Error reason = {0};
-    int r = feed_epoch_get(feed, feed->plan.seed, 0, &epoch, &reason);
+    int r = feed_epoch_get(feed, feed->plan.seed, 0, NULL, &epoch, &reason);
 
     if (place.line == 0 && place.column == 0)
         place = source->feed->place;

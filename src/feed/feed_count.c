@@ -15,6 +15,7 @@ typedef struct Count {
     const PlanSpec *spec;
     const PlanEpoch *plan;
     uint32_t *const *units;
+    const Heartbeat *heartbeat;
     _Atomic uint64_t next; /* window, counted over all strands */
     _Atomic bool stop;
     pthread_mutex_t lock; /* of what follows */
@@ -45,8 +46,8 @@ static bool find_window(const PlanEpoch *plan, uint64_t index, uint32_t *ret_str
 }
 
 int feed_read_window(const Feed *feed, const PlanStrand *strand, uint32_t number,
-                     uint32_t *ret_lengths, uint32_t *ret_block_sequences, uint64_t *ret_count,
-                     Error *error) {
+                     const Heartbeat *heartbeat, uint32_t *ret_lengths,
+                     uint32_t *ret_block_sequences, uint64_t *ret_count, Error *error) {
     const Catalog *catalog = feed->catalog;
     const PlanWindow *window = &strand->windows[number];
     uint64_t at = 0;
@@ -57,6 +58,9 @@ int feed_read_window(const Feed *feed, const PlanStrand *strand, uint32_t number
 
         if (r < 0)
             return r;
+        if (!heartbeat_goes_on(heartbeat))
+            return error_set(error, -ECANCELED, "feed %s: nobody waits for this any more",
+                             feed->name);
         at += catalog->block_sequences[block];
         if (ret_block_sequences)
             ret_block_sequences[i] = catalog->block_sequences[block];
@@ -69,8 +73,8 @@ static int count_one(const Count *count, Hand *hand, uint32_t strand, uint32_t n
                      Error *error) {
     uint64_t at;
     PlanTally tally;
-    int r = feed_read_window(count->feed, &count->plan->strands[strand], number, hand->lengths,
-                             NULL, &at, error);
+    int r = feed_read_window(count->feed, &count->plan->strands[strand], number, count->heartbeat,
+                             hand->lengths, NULL, &at, error);
 
     if (r < 0)
         return r;
@@ -120,8 +124,10 @@ uint32_t feed_count_threads(const Feed *feed) {
 }
 
 int feed_count_windows(const Feed *feed, const PlanSpec *spec, const PlanEpoch *plan,
-                       uint32_t *const *units, PlanTally *ret_tally, Error *error) {
-    Count count = {.feed = feed, .spec = spec, .plan = plan, .units = units};
+                       const Heartbeat *heartbeat, uint32_t *const *units, PlanTally *ret_tally,
+                       Error *error) {
+    Count count = {
+        .feed = feed, .spec = spec, .plan = plan, .units = units, .heartbeat = heartbeat};
     uint32_t wanted = feed_count_threads(feed), started = 0;
     pthread_t threads[THREADS_MAX];
 

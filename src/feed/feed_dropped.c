@@ -18,6 +18,7 @@ typedef struct Look {
     const Feed *feed;
     const PlanSpec *spec;
     const PlanEpoch *plan;
+    const Heartbeat *heartbeat;
     uint32_t *lengths, *block_sequences, *firsts;
     uint64_t *sequence_first; /* [blocks + 1]: of the window */
     PlanUnit *units;
@@ -69,8 +70,8 @@ static int window_fate(Look *look, uint32_t strand, uint32_t number, uint64_t un
     uint64_t count, sequences = 0, units = plan_window_units(of, number), pieces;
     bool is_fixed = look->spec->policy == PLAN_POLICY_FIXED;
     PlanTally tally;
-    int r = feed_read_window(look->feed, of, number, look->lengths, look->block_sequences, &count,
-                             error);
+    int r = feed_read_window(look->feed, of, number, look->heartbeat, look->lengths,
+                             look->block_sequences, &count, error);
 
     if (r < 0)
         return r;
@@ -133,10 +134,10 @@ static int strand_dropped(Look *look, uint32_t strand, uint64_t limit, bool whol
 }
 
 int feed_epoch_dropped(const Feed *feed, const FeedEpoch *epoch, uint64_t limit,
-                       uint64_t *ret_tokens, Error *error) {
+                       const Heartbeat *heartbeat, uint64_t *ret_tokens, Error *error) {
     const PlanSpec spec = feed_plan_spec(feed, epoch->seed);
     const PlanTally *tally = &epoch->plan->tally;
-    Look look = {.feed = feed, .spec = &spec, .plan = epoch->plan};
+    Look look = {.feed = feed, .spec = &spec, .plan = epoch->plan, .heartbeat = heartbeat};
     bool whole = tally->piece_tokens_cut > 0 && plan_truncates(&spec, feed->catalog->length_max);
     uint64_t sum = whole ? 0 : tally->tokens_dropped + tally->piece_tokens_cut;
     bool look_closer = whole;

@@ -45,7 +45,7 @@ static void share_windows(const PlanEpoch *plan, uint32_t *units, uint32_t **ret
 
 /* -ENODATA: ret_strand has no batch; any other error has its sentence. */
 static int finish_plan(const Feed *feed, const PlanSpec *spec, PlanEpoch *plan,
-                       uint32_t *ret_strand, Error *error) {
+                       const Heartbeat *heartbeat, uint32_t *ret_strand, Error *error) {
     CLEANUP(free_numbers) uint32_t *units = NULL;
     CLEANUP(free_list) uint32_t **strands = NULL;
     bool is_fixed = spec->policy == PLAN_POLICY_FIXED;
@@ -66,7 +66,7 @@ static int finish_plan(const Feed *feed, const PlanSpec *spec, PlanEpoch *plan,
     if (by_blocks)
         sum_windows(feed, plan, strands);
     else
-        r = feed_count_windows(feed, spec, plan, strands, &tally, error);
+        r = feed_count_windows(feed, spec, plan, heartbeat, strands, &tally, error);
     if (r < 0)
         return r == -ENODATA ? -EIO : r; /* -ENODATA is a strand without a batch */
     return plan_epoch_finish(spec, plan, strands, &tally, ret_strand);
@@ -95,8 +95,8 @@ static int explain_strand(const Feed *feed, const PlanEpoch *plan, uint32_t stra
                      is_drop ? ", or set batch.last to keep" : "");
 }
 
-static int count_epoch(const Feed *feed, uint64_t seed, uint64_t number, FeedEpoch **ret_epoch,
-                       Error *error) {
+static int count_epoch(const Feed *feed, uint64_t seed, uint64_t number, const Heartbeat *heartbeat,
+                       FeedEpoch **ret_epoch, Error *error) {
     const PlanSpec spec = feed_plan_spec(feed, seed);
     CLEANUP(free_plan) PlanEpoch *plan = NULL;
     uint32_t strand = 0;
@@ -105,7 +105,7 @@ static int count_epoch(const Feed *feed, uint64_t seed, uint64_t number, FeedEpo
 
     r = plan_epoch_new(&spec, &feed->blocks, number, &plan);
     if (r == 0) {
-        r = finish_plan(feed, &spec, plan, &strand, error);
+        r = finish_plan(feed, &spec, plan, heartbeat, &strand, error);
         if (r < 0)
             return r == -ENODATA ? explain_strand(feed, plan, strand, error) : r;
     }
@@ -145,7 +145,8 @@ static void free_epoch(FeedEpoch *epoch) {
     free(epoch);
 }
 
-int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpoch **ret_epoch, Error *error) {
+int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, const Heartbeat *heartbeat,
+                   FeedEpoch **ret_epoch, Error *error) {
     FeedEpoch *found, *oldest, *fresh = NULL;
     int r;
 
@@ -156,7 +157,7 @@ int feed_epoch_get(Feed *feed, uint64_t seed, uint64_t epoch, FeedEpoch **ret_ep
         *ret_epoch = found;
         return 0;
     }
-    r = count_epoch(feed, seed, epoch, &fresh, error);
+    r = count_epoch(feed, seed, epoch, heartbeat, &fresh, error);
     if (r < 0)
         return r;
     assert(fresh);

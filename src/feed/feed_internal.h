@@ -37,7 +37,8 @@ static inline uint32_t feed_longest_piece(const Feed *feed) {
 }
 /* Policies whose units are counted for each epoch: how many each window has. */
 MUST_CHECK int feed_count_windows(const Feed *feed, const PlanSpec *spec, const PlanEpoch *plan,
-                                  uint32_t *const *units, PlanTally *ret_tally, Error *error);
+                                  const Heartbeat *heartbeat, uint32_t *const *units,
+                                  PlanTally *ret_tally, Error *error);
 /* One tensor of the configuration on its way. */
 typedef struct Wanted {
     const FeedSource *source;

@@ -92,6 +92,7 @@ int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error 
     memory_budget_init(&pipeline->budget, options->memory);
     task_queue_init(&pipeline->urgent);
     task_queue_init(&pipeline->ahead);
+    setup_pool_init(&pipeline->setups);
     pthread_mutex_init(&pipeline->lock, NULL);
     pthread_mutex_init(&pipeline->device_lock, NULL);
     pthread_mutex_init(&pipeline->device_open_lock, NULL);
@@ -125,9 +126,11 @@ int pipeline_start(Pipeline *pipeline, Error *error) {
     uint32_t count = 0;
     int r = fetch_start(pipeline->fetch);
 
+    if (r == 0)
+        r = setup_pool_start(&pipeline->setups);
     pipeline->started = true;
     if (r < 0)
-        return error_set(error, r, "cannot start the fetch thread: %s", strerror(-r));
+        return error_set(error, r, "cannot start the threads beside the workers: %s", strerror(-r));
     while (r == 0 && count < pipeline->options.workers) {
         r = worker_start(&pipeline->workers[count].worker);
         count += r == 0;
@@ -165,9 +168,18 @@ static void free_streams(Pipeline *pipeline) {
     }
 }
 
+static void cancel_setups(Pipeline *pipeline) {
+    pthread_mutex_lock(&pipeline->lock);
+    for (Stream *stream = pipeline->streams; stream; stream = stream->next_stream)
+        atomic_store(&stream->cancelled, true);
+    pthread_mutex_unlock(&pipeline->lock);
+    setup_pool_stop(&pipeline->setups);
+}
+
 void pipeline_free(Pipeline *pipeline) {
     if (!pipeline)
         return;
+    cancel_setups(pipeline);
     if (pipeline->started)
         for (uint32_t i = 0; i < pipeline->options.workers; i++)
             worker_stop(&pipeline->workers[i].worker);
@@ -192,6 +204,7 @@ void pipeline_free(Pipeline *pipeline) {
     file_close(&pipeline->event_fd);
     task_queue_deinit(&pipeline->urgent);
     task_queue_deinit(&pipeline->ahead);
+    setup_pool_deinit(&pipeline->setups);
     pthread_mutex_destroy(&pipeline->lock);
     pthread_mutex_destroy(&pipeline->device_lock);
     pthread_mutex_destroy(&pipeline->device_open_lock);
@@ -217,12 +230,8 @@ int pipeline_event_fd(const Pipeline *pipeline) {
 bool pipeline_is_alive(Pipeline *pipeline) {
     bool alive = true;
 
-    for (uint32_t i = 0; i < pipeline->options.workers; i++) {
-        PipelineWorker *worker = &pipeline->workers[i];
-        uint64_t steps = atomic_load_explicit(&worker->worker.steps, memory_order_relaxed);
-        alive &= steps != worker->steps_seen;
-        worker->steps_seen = steps;
-    }
+    for (uint32_t i = 0; i < pipeline->options.workers; i++)
+        alive &= worker_has_stepped(&pipeline->workers[i].worker);
     bell_ring(&pipeline->bell, INT_MAX); /* who sleeps takes a step before the next look */
     return alive;
 }
@@ -371,6 +380,10 @@ int pipeline_step_devices(Pipeline *pipeline) {
 
 int pipeline_step_fetch(Pipeline *pipeline) {
     return fetch_step(pipeline->fetch);
+}
+
+int pipeline_step_setup(Pipeline *pipeline) {
+    return setup_pool_step(&pipeline->setups);
 }
 
 int pipeline_step_worker(Pipeline *pipeline, uint32_t worker) {

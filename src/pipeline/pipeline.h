@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* pipeline.h: the data plane as the server sees it. It owns the fetch thread, the workers, the
- * block cache and all Streams. Functions marked [control] are called by the control thread only;
- * they never block and never touch batch bytes. What happens is told by events. */
+ * threads that set streams up, the block cache and all Streams. Functions marked [control] are
+ * called by the control thread only; they never block and never touch batch bytes. What happens is
+ * told by events. */
 #pragma once
 
 #include <stdbool.h>
@@ -66,10 +67,13 @@ MUST_CHECK int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, 
                                 uint64_t *ret_bytes, Error *error);
 void pipeline_cancel(Pipeline *pipeline, uint64_t bytes);
 
-/* [control] Begin making the stream on a worker; `reserved_bytes` passes to it. Answered by
+/* [control] Begin making the stream on a set-up thread; `reserved_bytes` passes to it. Answered by
  * EVENT_READY or EVENT_FAILED. 0 or -ENOMEM. */
 MUST_CHECK int stream_new(Pipeline *pipeline, const StreamRequest *request, uint64_t reserved_bytes,
                           Stream **ret_stream, Error *error);
+/* [control] Nobody waits for the stream any more: EVENT_FAILED with -ECANCELED comes soon, or
+ * EVENT_READY is on its way already. Nobody may join it; all members are to leave. */
+void stream_cancel(Stream *stream);
 
 /* [control] Ask for one more member of ring `ring` (join: next). Answered by EVENT_JOINED. -EAGAIN:
  * try again later (the queue is full). */
@@ -163,9 +167,10 @@ typedef struct PipelineStatus {
 } PipelineStatus;
 void pipeline_status(const Pipeline *pipeline, PipelineStatus *ret_status);
 
-/* For tests that run everything in one thread: one step of the fetch stage, of all devices, and of
- * worker `worker`.
+/* For tests that run everything in one thread: one step of the fetch stage, of setting up, of all
+ * devices, and of worker `worker`.
  * Returns how much was done. Never mixed with pipeline_start(). */
 int pipeline_step_fetch(Pipeline *pipeline);
+int pipeline_step_setup(Pipeline *pipeline);
 int pipeline_step_devices(Pipeline *pipeline);
 int pipeline_step_worker(Pipeline *pipeline, uint32_t worker);

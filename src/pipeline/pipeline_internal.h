@@ -10,6 +10,7 @@
 #include "pipeline/fetch.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/ring_remains.h"
+#include "pipeline/setup_pool.h"
 #include "shard/block.h"
 
 /* One worker thread and what it keeps between tasks. */
@@ -19,7 +20,6 @@ typedef struct PipelineWorker {
     BlockDecoder *decoder;
     FillRow *rows; /* scratch */
     size_t rows_capacity;
-    uint64_t steps_seen; /* by pipeline_is_alive() */
 } PipelineWorker;
 
 typedef struct EventNode EventNode;
@@ -37,6 +37,7 @@ struct Pipeline {
     TaskQueue urgent; /* what a trainer may be waiting for */
     TaskQueue ahead;  /* what is done when nothing is urgent */
     Bell bell;
+    SetupPool setups; /* what takes long, for streams that begin or come to another epoch */
     bool started;
     int event_fd;
     pthread_mutex_t lock; /* of events and the list of streams */

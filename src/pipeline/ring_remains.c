@@ -55,7 +55,7 @@ static bool kernel_tells(int inotify_fd) {
     bool told_early;
     int fd, watch;
 
-    if (file_memory_new("seqfeed-probe", 4096, &fd) < 0)
+    if (file_memory_new("seqfeed-probe", 4096, NULL, &fd) < 0)
         return false;
     watch = watch_file(inotify_fd, fd);
     told_early = next_gone(inotify_fd) != GONE_NONE;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of a stream: made on a worker, told what to do by control, taken down when nothing of it
- * is under way any more. What it does in between stands in stream_step.c. */
+/* The life of a stream: made on a set-up thread, told what to do by control, taken down when
+ * nothing of it is under way any more. What it does in between stands in stream_step.c. */
 #include "pipeline/stream.h"
 
 #include <assert.h>
@@ -43,6 +43,12 @@ void stream_begin(Stream *stream) {
 void stream_end(Stream *stream) {
     atomic_fetch_sub(&stream->in_flight, 1);
     stream_wake(stream);
+    stream_unref(stream);
+}
+
+void stream_end_setup(Stream *stream) {
+    atomic_fetch_sub(&stream->in_flight, 1);
+    stream_poke(stream);
     stream_unref(stream);
 }
 
@@ -97,7 +103,7 @@ void stream_epoch_unref(Stream *stream, StreamEpoch *epoch) {
 }
 
 int stream_epoch_dropped(const Stream *stream, const FeedEpoch *counted, uint64_t start,
-                         uint64_t *ret_tokens, Error *error) {
+                         const Heartbeat *heartbeat, uint64_t *ret_tokens, Error *error) {
     uint64_t batches = counted->plan->batch_count;
     uint64_t rounds = plan_round_count(stream->plan.tail, batches, start, stream->world);
     uint64_t limit = MIN(start + rounds * stream->world, batches);
@@ -105,7 +111,7 @@ int stream_epoch_dropped(const Stream *stream, const FeedEpoch *counted, uint64_
     *ret_tokens = 0;
     if (stream->ring_of_rank[0] == 0)
         return 0; /* rank 0 tells it, and is served elsewhere */
-    return feed_epoch_dropped(stream->feed, counted, limit, ret_tokens, error);
+    return feed_epoch_dropped(stream->feed, counted, limit, heartbeat, ret_tokens, error);
 }
 
 StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start,
@@ -140,12 +146,12 @@ static int check_start(const Stream *stream, uint64_t batches, Error *error) {
 }
 
 /* The first epoch, or the one after it when no whole round is left (tail: drop). */
-static int make_first_epoch(Stream *stream, Error *error) {
+static int make_first_epoch(Stream *stream, const Heartbeat *heartbeat, Error *error) {
     FeedEpoch *counted;
     uint64_t dropped;
     int r;
 
-    r = feed_epoch_get(stream->feed, stream->seed, stream->start_epoch, &counted, error);
+    r = feed_epoch_get(stream->feed, stream->seed, stream->start_epoch, heartbeat, &counted, error);
     if (r < 0)
         return r;
     r = check_start(stream, counted->plan->batch_count, error);
@@ -158,9 +164,10 @@ static int make_first_epoch(Stream *stream, Error *error) {
         feed_epoch_unref(stream->feed, counted);
         stream->start_epoch++;
         stream->start_index = 0;
-        return make_first_epoch(stream, error); /* once: a whole epoch has a whole round */
+        /* Once: a whole epoch has a whole round. */
+        return make_first_epoch(stream, heartbeat, error);
     }
-    r = stream_epoch_dropped(stream, counted, stream->start_index, &dropped, error);
+    r = stream_epoch_dropped(stream, counted, stream->start_index, heartbeat, &dropped, error);
     if (r < 0) {
         feed_epoch_unref(stream->feed, counted);
         return r;
@@ -173,7 +180,7 @@ static int make_first_epoch(Stream *stream, Error *error) {
     return 0;
 }
 
-static int make_ring(Stream *stream, StreamRing *ring, Error *error) {
+static int make_ring(Stream *stream, StreamRing *ring, const Heartbeat *heartbeat, Error *error) {
     char plan[SEQFEED_PLAN_BYTES], cursor[SEQFEED_CURSOR_BYTES];
     RingOptions options = {
         .slot_count = stream->feed->slots,
@@ -183,6 +190,7 @@ static int make_ring(Stream *stream, StreamRing *ring, Error *error) {
         .workers = stream->pipeline->options.workers,
         .plan = plan,
         .start_cursor = cursor,
+        .heartbeat = heartbeat,
     };
     int r;
 
@@ -252,13 +260,13 @@ static int make_strands(Stream *stream) {
     return 0;
 }
 
-static int make_all(Stream *stream, Error *error) {
+static int make_all(Stream *stream, const Heartbeat *heartbeat, Error *error) {
     int r;
 
     block_cache_shrink(stream->pipeline->cache); /* what was reserved may still be lent */
-    r = make_first_epoch(stream, error);
+    r = make_first_epoch(stream, heartbeat, error);
     for (uint32_t i = 0; r == 0 && i < stream->ring_count; i++)
-        r = make_ring(stream, &stream->rings[i], error);
+        r = make_ring(stream, &stream->rings[i], heartbeat, error);
     if (r < 0)
         return r;
     r = make_files(stream);
@@ -271,22 +279,47 @@ static int make_all(Stream *stream, Error *error) {
     return r < 0 ? error_set(error, r, "no memory for a stream of feed %s", stream->feed->name) : 0;
 }
 
-/* Worker task. It has held the baton since stream_new(), so that no wake finds a half-made stream.
- */
-static void stream_make_run(Task *task, void *worker) {
-    Stream *stream = CONTAINER_OF(task, Stream, make);
-    PipelineEvent event = {.kind = PIPELINE_EVENT_READY};
+/* Worker task: lay down the baton that whoever made the stream has held. */
+static void stream_made_run(Task *task, void *worker) {
+    Stream *stream = CONTAINER_OF(task, Stream, made);
+
+    atomic_fetch_sub(&stream->in_flight, 1);
+    baton_run(stream);
+    stream_unref(stream);
+}
+
+/* The first step is a worker's, who may end the stream at once. */
+static void hand_over(Stream *stream) {
+    Pipeline *pipeline = stream->pipeline;
+
+    pipeline_push(pipeline, &stream->made, true);
+    pipeline_wake(pipeline, 1);
+}
+
+static void fail_cancelled(Stream *stream) {
     Error error;
 
-    if (make_all(stream, &error) < 0) {
+    error_set(&error, -ECANCELED, "nobody waits for the stream any more");
+    stream_fail(stream, &error);
+}
+
+/* It has held the baton since stream_new(), so that no wake finds a half-made stream. */
+static void stream_make_run(SetupJob *job, _Atomic uint64_t *beats) {
+    Stream *stream = CONTAINER_OF(job, Stream, make);
+    const Heartbeat heartbeat = {.beats = beats, .stop = &stream->cancelled};
+    PipelineEvent event = {.kind = PIPELINE_EVENT_READY};
+    Error error;
+    int r = make_all(stream, &heartbeat, &error);
+
+    if (r == -ECANCELED) {
+        fail_cancelled(stream);
+    } else if (r < 0) {
         stream_fail(stream, &error);
     } else {
         stream->state = STREAM_RUNNING;
         stream_event(stream, &event);
     }
-    atomic_fetch_sub(&stream->in_flight, 1);
-    baton_run(stream);
-    stream_unref(stream);
+    hand_over(stream);
 }
 
 static void stream_step_run(Task *task, void *worker) {
@@ -364,7 +397,8 @@ static int stream_init(Stream *stream, const StreamRequest *request) {
                             strands_served(request->feed, request->world, request->ring_count);
     stream->room_count = feed_planners(request->feed, strands_served(request->feed, request->world,
                                                                      request->ring_count));
-    stream->make.run = stream_make_run;
+    stream->make = (SetupJob){.feed = stream->feed, .kind = SETUP_MAKE, .run = stream_make_run};
+    stream->made.run = stream_made_run;
     stream->step.run = stream_step_run;
     stream->rings = calloc(request->ring_count, sizeof *stream->rings);
     stream->ring_of_rank = calloc(request->world, sizeof *stream->ring_of_rank);
@@ -392,7 +426,7 @@ int stream_new(Pipeline *pipeline, const StreamRequest *request, uint64_t reserv
     stream->reserved_bytes = reserved_bytes;
     pipeline_remember_stream(pipeline, stream);
     atomic_init(&stream->references, 1);
-    atomic_init(&stream->pokes, 1); /* the baton: stream_make_run() holds it */
+    atomic_init(&stream->pokes, 1); /* the baton: stream_made_run() lays it down */
     if (stream_init(stream, request) < 0) {
         stream_unref(stream);
         return error_set(error, -ENOMEM, "no memory for a stream");
@@ -400,9 +434,16 @@ int stream_new(Pipeline *pipeline, const StreamRequest *request, uint64_t reserv
     *ret_stream = stream;
 
     stream_begin(stream);
-    pipeline_push(pipeline, &stream->make, true);
-    pipeline_wake(pipeline, 1);
+    setup_pool_push(&pipeline->setups, &stream->make);
     return 0;
+}
+
+void stream_cancel(Stream *stream) {
+    atomic_store(&stream->cancelled, true);
+    if (!setup_pool_take_back(&stream->pipeline->setups, &stream->make))
+        return;
+    fail_cancelled(stream);
+    hand_over(stream);
 }
 
 static bool stream_command(Stream *stream, StreamCommandKind kind, uint32_t ring, uint32_t member,

@@ -20,6 +20,7 @@
 #include "mask/slate.h"
 #include "pipeline/accelerator.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/setup_pool.h"
 #include "pipeline/window.h"
 #include "ring/ring_writer.h"
 
@@ -142,7 +143,9 @@ struct Stream {
     _Atomic uint32_t in_flight;  /* tasks and reads under way */
     StreamState state;
     bool closing_asked, forgetting, drained;
-    Task make, step, count;
+    SetupJob make, count;
+    _Atomic bool cancelled; /* whatever is being set up is wanted by nobody */
+    Task made, step;
     _Atomic bool step_queued;
     Queue commands;
     FetchForget forget;
@@ -200,6 +203,8 @@ void stream_unref(Stream *stream);
 /* Something of this stream goes to another thread, and is back. end() wakes the stream. */
 void stream_begin(Stream *stream);
 void stream_end(Stream *stream);
+/* The same from a set-up thread: the step is a worker's. */
+void stream_end_setup(Stream *stream);
 /* Note an error; the stream ends with the first one. Any thread. */
 void stream_fail(Stream *stream, const Error *error);
 StreamEpoch *stream_epoch_ref(StreamEpoch *epoch);
@@ -207,9 +212,9 @@ void stream_epoch_unref(Stream *stream, StreamEpoch *epoch);
 /* Wrap a counted epoch. NULL: no memory. Takes over `counted`. */
 StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start, uint64_t dropped);
 /* Tokens of a counted epoch that this stream, entering it at `start`, leaves out. May read lengths:
- * for workers. */
+ * for set-up threads. */
 MUST_CHECK int stream_epoch_dropped(const Stream *stream, const FeedEpoch *counted, uint64_t start,
-                                    uint64_t *ret_tokens, Error *error);
+                                    const Heartbeat *heartbeat, uint64_t *ret_tokens, Error *error);
 void stream_event(Stream *stream, PipelineEvent *event);
 /* Free everything but the struct. */
 void stream_teardown(Stream *stream);

@@ -16,8 +16,10 @@ void stream_fail_for_memory(Stream *stream, const char *what);
 
 /* stream_windows.c: epochs are counted, windows opened, planned, read, decoded and closed. */
 void stream_adopt_epoch(Stream *stream);
+/* No further epoch is wanted. */
+void stream_stop_counting(Stream *stream);
 void stream_close_windows(Stream *stream);
-void stream_open_windows(Stream *stream, Pushed *pushed);
+void stream_open_windows(Stream *stream);
 /* True: a window has become ready without anything under way (from the cache): claim again. */
 bool stream_advance_windows(Stream *stream, Pushed *pushed);
 

@@ -102,8 +102,10 @@ static void step_commands(Stream *stream) {
             command_leave(stream, &command);
             break;
         case COMMAND_DRAIN:
-            if (stream->state == STREAM_RUNNING)
+            if (stream->state == STREAM_RUNNING) {
                 stream->state = STREAM_DRAINING;
+                stream_stop_counting(stream);
+            }
             break;
         case COMMAND_CLOSE:
             stream->closing_asked = true;
@@ -355,7 +357,7 @@ static uint32_t step_running(Stream *stream) {
         for (uint32_t i = 0; i < stream->ring_count; i++)
             wake_members(stream, &stream->rings[i]);
         stream_close_windows(stream);
-        stream_open_windows(stream, &pushed);
+        stream_open_windows(stream);
         again = stream_advance_windows(stream, &pushed);
         again |= ask_for_wakes(stream);
     } while (again);
@@ -394,6 +396,7 @@ uint32_t stream_step(Stream *stream) {
         if (stream->state != STREAM_FAILED && !stream->drained)
             set_all_states(stream, SEQFEED_RING_CLOSED, 0, NULL);
         stream->state = STREAM_CLOSING;
+        stream_stop_counting(stream);
     }
     if (stream->state == STREAM_RUNNING)
         pushed = step_running(stream);

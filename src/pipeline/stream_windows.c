@@ -17,25 +17,33 @@
 #include "pipeline/stream.h"
 #include "pipeline/stream_parts.h"
 
-/* Worker task: counting may read lengths, so it is nothing for the baton holder. */
-static void count_run(Task *task, void *worker) {
-    Stream *stream = CONTAINER_OF(task, Stream, count);
+static void count_run(SetupJob *job, _Atomic uint64_t *beats) {
+    Stream *stream = CONTAINER_OF(job, Stream, count);
+    const Heartbeat heartbeat = {.beats = beats, .stop = &stream->cancelled};
     Error *error = &stream->count_error;
 
-    stream->count_failed =
-        feed_epoch_get(stream->feed, stream->seed, stream->newest_epoch->plan->epoch + 1,
-                       &stream->count_result, error) < 0 ||
-        stream_epoch_dropped(stream, stream->count_result, 0, &stream->count_dropped, error) < 0;
+    stream->count_failed = feed_epoch_get(stream->feed, stream->seed,
+                                          stream->newest_epoch->plan->epoch + 1, &heartbeat,
+                                          &stream->count_result, error) < 0 ||
+                           stream_epoch_dropped(stream, stream->count_result, 0, &heartbeat,
+                                                &stream->count_dropped, error) < 0;
     atomic_store(&stream->count_done, true);
-    stream_end(stream);
+    stream_end_setup(stream);
 }
 
-static void count_next_epoch(Stream *stream, Pushed *pushed) {
+static void count_next_epoch(Stream *stream) {
     if (stream->counting)
         return;
     stream->counting = true;
-    stream->count.run = count_run;
-    stream_push(stream, &stream->count, false, pushed);
+    stream->count = (SetupJob){.feed = stream->feed, .kind = SETUP_COUNT, .run = count_run};
+    stream_begin(stream);
+    setup_pool_push(&stream->pipeline->setups, &stream->count);
+}
+
+void stream_stop_counting(Stream *stream) {
+    atomic_store(&stream->cancelled, true);
+    if (stream->counting && setup_pool_take_back(&stream->pipeline->setups, &stream->count))
+        stream_end(stream);
 }
 
 /* Has every trainer all there is of the newest epoch? */
@@ -126,7 +134,7 @@ static uint32_t windows_reserved(const Stream *stream) {
     return count;
 }
 
-void stream_open_windows(Stream *stream, Pushed *pushed) {
+void stream_open_windows(Stream *stream) {
     uint64_t oldest = oldest_cursor_epoch(stream);
 
     for (uint32_t s = 0; s < stream->strand_count; s++) {
@@ -134,7 +142,7 @@ void stream_open_windows(Stream *stream, Pushed *pushed) {
         const StrandCursor *cursor = &strand->cursor;
 
         if (strand_near_end(stream, strand))
-            count_next_epoch(stream, pushed);
+            count_next_epoch(stream);
         while (strand->wanted || (strand->live < STRAND_WINDOWS &&
                                   windows_reserved(stream) < stream->windows_limit)) {
             int r;

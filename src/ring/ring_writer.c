@@ -155,11 +155,11 @@ static void ring_writer_write_header(RingWriter *writer, const RingOptions *opti
 
 /* Allocate, map, seal: in this order, because FUTURE_WRITE forbids every writable mapping after
  * ours. */
-static int ring_writer_map(RingWriter *writer, Error *error) {
+static int ring_writer_map(RingWriter *writer, const Heartbeat *heartbeat, Error *error) {
     void *memory;
     int r;
 
-    r = file_memory_new("seqfeed-ring", writer->memory_bytes, &writer->data_fd);
+    r = file_memory_new("seqfeed-ring", writer->memory_bytes, heartbeat, &writer->data_fd);
     if (r < 0)
         return error_set(error, r, "cannot allocate %llu bytes of shared memory for a ring: %s",
                          (unsigned long long)writer->memory_bytes, strerror(-r));
@@ -203,7 +203,7 @@ int ring_writer_create(const RingOptions *options, RingWriter **ret_writer, Erro
     writer->slots_offset = shape.slots_offset;
     writer->slot_bytes = shape.slot_bytes;
     writer->slot_count = options->slot_count;
-    r = ring_writer_map(writer, error);
+    r = ring_writer_map(writer, options->heartbeat, error);
     if (r < 0)
         return r;
     ring_writer_write_header(writer, options);
@@ -239,7 +239,7 @@ static int ack_page_new(int *ret_fd, SeqfeedAck **ret_ack) {
     void *memory;
     int r;
 
-    r = file_memory_new("seqfeed-ack", sizeof(SeqfeedAck), &fd);
+    r = file_memory_new("seqfeed-ack", sizeof(SeqfeedAck), NULL, &fd);
     if (r < 0)
         return r;
     if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "format/ring_format.h"
 
 enum { RING_MEMBERS_MAX = 256 };
@@ -46,6 +47,7 @@ typedef struct RingOptions {
     uint8_t instance[16];
     const char *plan; /* feed_plan_text() */
     const char *start_cursor;
+    const Heartbeat *heartbeat; /* of making it; may be NULL */
 } RingOptions;
 
 /* Bytes of the whole data memfd; UINT64_MAX when that many cannot be. Slots are rounded up to
@@ -53,7 +55,7 @@ typedef struct RingOptions {
 uint64_t ring_bytes(uint32_t slot_count, uint64_t slot_bytes);
 
 /* Make, allocate, map and seal the memory (SHRINK | GROW | FUTURE_WRITE | SEAL). Blocks for the
- * time of allocating pages: a worker does this. 0 or negative errno with a sentence. */
+ * time of allocating pages: for set-up threads. 0 or negative errno with a sentence. */
 MUST_CHECK int ring_writer_create(const RingOptions *options, RingWriter **ret_writer,
                                   Error *error);
 void ring_writer_destroy(RingWriter *writer); /* accepts NULL; closes and unmaps all */

@@ -70,7 +70,7 @@ static int measure(const Feed *feed, const PlanSpec *plan, double *ret_padding, 
         free(sums);
         return r == -ENOMEM ? r : -ENODATA;
     }
-    r = feed_epoch_get(&variant, plan->seed, 0, &epoch, error);
+    r = feed_epoch_get(&variant, plan->seed, 0, NULL, &epoch, error);
     if (r == 0)
         r = plan_walk(&variant, epoch->plan, NULL, sums, error);
     if (r == 0 && sums->slots > 0)

@@ -58,9 +58,9 @@ static int count_dropped(PlanReport *report, const FeedEpoch *epoch, Error *erro
         most = MAX(most, plan->strands[s].batch_count);
     if (report->feed->plan.tail == PLAN_TAIL_DROP)
         left = report->repeated;
-    r = feed_epoch_dropped(report->feed, epoch, most * plan->strand_count, &last, error);
+    r = feed_epoch_dropped(report->feed, epoch, most * plan->strand_count, NULL, &last, error);
     if (r == 0)
-        r = feed_epoch_dropped(report->feed, epoch, plan->batch_count - left, &all, error);
+        r = feed_epoch_dropped(report->feed, epoch, plan->batch_count - left, NULL, &all, error);
     if (r < 0)
         return r;
     report->dropped_by_length = report->sums.tally.tokens_dropped;
@@ -113,7 +113,7 @@ static int plan_epoch(PlanReport *report, Error *error) {
     Feed *feed = report->feed;
     FeedEpoch *epoch = NULL;
     uint64_t rounds;
-    int r = feed_epoch_get(feed, feed->plan.seed, 0, &epoch, error);
+    int r = feed_epoch_get(feed, feed->plan.seed, 0, NULL, &epoch, error);
 
     if (r < 0)
         return r;
@@ -168,7 +168,7 @@ static int measure_seek(PlanReport *report, Error *error) {
     Feed *feed = report->feed;
     FeedEpoch *epoch = NULL;
     int64_t begun = clock_now_ns();
-    int r = feed_epoch_get(feed, feed->plan.seed, 1, &epoch, error);
+    int r = feed_epoch_get(feed, feed->plan.seed, 1, NULL, &epoch, error);
 
     if (r == -ENODATA)
         warn(report, "a stream ends behind epoch 0: %s", error->text);

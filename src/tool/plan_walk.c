@@ -124,8 +124,8 @@ static int walk_window(Walk *walk, uint32_t number, Error *error) {
     const PlanWindow *window = &strand->windows[number];
     uint64_t at, units = plan_window_units(strand, number);
     PlanTally tally;
-    int r = feed_read_window(walk->feed, strand, number, walk->lengths, walk->block_sequences, &at,
-                             error);
+    int r = feed_read_window(walk->feed, strand, number, NULL, walk->lengths, walk->block_sequences,
+                             &at, error);
 
     if (r < 0)
         return r;

@@ -8,7 +8,7 @@ static FeedEpoch *get(Feed *feed, uint64_t seed, uint64_t number) {
     FeedEpoch *epoch = NULL;
     Error error = {0};
 
-    ck_assert_msg(feed_epoch_get(feed, seed, number, &epoch, &error) == 0, "%s", error.text);
+    ck_assert_msg(feed_epoch_get(feed, seed, number, NULL, &epoch, &error) == 0, "%s", error.text);
     ck_assert_uint_eq(epoch->plan->epoch, number);
     ck_assert_uint_eq(epoch->seed, seed);
     ck_assert(epoch->plan->counted);
@@ -38,6 +38,36 @@ START_TEST(the_last_four_epochs_are_kept)
     }
     ck_assert_ptr_nonnull(feed->epochs[FEED_EPOCHS_KEPT - 1]);
     feed_epoch_unref(feed, NULL);
+    feed_unref(feed);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+/* A count that reads lengths beats for each block, in all its threads, and ends when it is told to.
+ */
+START_TEST(a_count_beats_and_can_be_given_up)
+{
+    _Atomic uint64_t beats = 0;
+    _Atomic bool stop = false;
+    const Heartbeat heartbeat = {.beats = &beats, .stop = &stop};
+    Fixture fixture;
+    FeedEpoch *epoch;
+    Error error = {0};
+    Feed *feed;
+
+    fixture_init(&fixture);
+    fixture_pack(&fixture, 1000, NULL, 30);
+    feed = fixture_feed(&fixture, "batch: {policy: tokens, tokens: 512}\norder: {window: 2}\n");
+    ck_assert_uint_gt(feed->blocks.count, 2);
+    ck_assert_int_eq(feed_epoch_get(feed, 100, 0, &heartbeat, &epoch, &error), 0);
+    feed_epoch_unref(feed, epoch);
+    ck_assert_uint_eq(beats, feed->blocks.count);
+    ck_assert_int_eq(feed_epoch_get(feed, 100, 0, &heartbeat, &epoch, &error), 0);
+    ck_assert_uint_eq(beats, feed->blocks.count); /* it is kept */
+    feed_epoch_unref(feed, epoch);
+    stop = true;
+    ck_assert_int_eq(feed_epoch_get(feed, 101, 0, &heartbeat, &epoch, &error), -ECANCELED);
+    ck_assert_uint_le(beats, feed->blocks.count + feed_count_threads(feed));
     feed_unref(feed);
     fixture_deinit(&fixture);
 }
@@ -143,5 +173,5 @@ START_TEST(counting_agrees_with_planning)
 }
 END_TEST
 
-CHECK_MAIN("feed_epoch", the_last_four_epochs_are_kept, seeds_have_epochs_of_their_own,
-           counting_agrees_with_planning)
+CHECK_MAIN("feed_epoch", the_last_four_epochs_are_kept, a_count_beats_and_can_be_given_up,
+           seeds_have_epochs_of_their_own, counting_agrees_with_planning)

@@ -11,7 +11,7 @@ static void check_bounds(Feed *feed, uint32_t epochs) {
     for (uint32_t number = 0; number < epochs; number++) {
         FeedEpoch *epoch;
 
-        ck_assert_int_eq(feed_epoch_get(feed, number, number, &epoch, NULL), 0);
+        ck_assert_int_eq(feed_epoch_get(feed, number, number, NULL, &epoch, NULL), 0);
         for (uint32_t s = 0; s < epoch->plan->strand_count; s++) {
             const PlanStrand *strand = &epoch->plan->strands[s];
 

@@ -118,6 +118,7 @@ static inline void bench_run(Bench *bench) {
     }
     for (int i = 0; i < 8; i++) {
         pipeline_step_fetch(bench->pipeline);
+        pipeline_step_setup(bench->pipeline);
         for (uint32_t w = 0; w < BENCH_WORKERS; w++)
             pipeline_step_worker(bench->pipeline, w);
         if (bench->pass_time)

@@ -66,7 +66,8 @@ static uint32_t choose_block(Bench *bench) {
     uint32_t at, block;
     Error error;
 
-    ck_assert_int_eq(feed_epoch_get(bench->feed, bench->feed->plan.seed, 0, &epoch, &error), 0);
+    ck_assert_int_eq(feed_epoch_get(bench->feed, bench->feed->plan.seed, 0, NULL, &epoch, &error),
+                     0);
     strand = &epoch->plan->strands[0];
     at = catalog->block_count;
     do

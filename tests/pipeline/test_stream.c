@@ -142,9 +142,9 @@ static void run_epochs(const BenchOptions *options, uint32_t epochs) {
     for (uint64_t e = options->epoch; e < options->epoch + epochs; e++, index = 0) {
         Expected expected = {.feed = bench.feed,
                              .spec = feed_plan_spec(bench.feed, bench.feed->plan.seed)};
-        ck_assert_msg(
-            feed_epoch_get(bench.feed, bench.feed->plan.seed, e, &expected.epoch, &error) == 0,
-            "%s", error.text);
+        ck_assert_msg(feed_epoch_get(bench.feed, bench.feed->plan.seed, e, NULL, &expected.epoch,
+                                     &error) == 0,
+                      "%s", error.text);
         kept = false;
         uint64_t rounds = plan_round_count(expected.spec.tail, expected.epoch->plan->batch_count,
                                            index, options->world);

@@ -89,7 +89,8 @@ static uint64_t epoch_batches(Bench *bench, uint64_t number) {
     FeedEpoch *epoch;
     uint64_t count;
 
-    ck_assert_int_eq(feed_epoch_get(bench->feed, bench->feed->plan.seed, number, &epoch, NULL), 0);
+    ck_assert_int_eq(
+        feed_epoch_get(bench->feed, bench->feed->plan.seed, number, NULL, &epoch, NULL), 0);
     count = epoch->plan->batch_count;
     feed_epoch_unref(bench->feed, epoch);
     return count;
@@ -239,7 +240,8 @@ START_TEST(a_strand_reads_no_block_of_another)
         Bench bench;
 
         bench_make(&bench, &options);
-        ck_assert_int_eq(feed_epoch_get(bench.feed, bench.feed->plan.seed, 0, &epoch, NULL), 0);
+        ck_assert_int_eq(feed_epoch_get(bench.feed, bench.feed->plan.seed, 0, NULL, &epoch, NULL),
+                         0);
         own = epoch->plan->strands[rank].block_count;
         for (uint32_t s = 0; s < strands; s++)
             all += epoch->plan->strands[s].block_count;

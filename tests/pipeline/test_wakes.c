@@ -151,6 +151,7 @@ static uint64_t watch_each_task(uint64_t *while_decoding, uint64_t *while_waitin
 
         if (i % 32 == 0)
             pipeline_step_fetch(bench.pipeline);
+        pipeline_step_setup(bench.pipeline);
         pipeline_step_worker(bench.pipeline, 0);
         next = &ring->jobs[ring->writer->head % SLOTS];
         if (ring->writer->head > head && decodes >= 2 &&

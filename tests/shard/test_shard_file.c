@@ -79,7 +79,7 @@ static int open_image(const Image *image, Error *error) {
     CLEANUP(file_close) int fd = FILE_NONE;
     char path[64];
 
-    ck_assert_int_eq(file_memory_new("shard", image->size, &fd), 0);
+    ck_assert_int_eq(file_memory_new("shard", image->size, NULL, &fd), 0);
     ck_assert_int_eq(pwrite(fd, image->bytes, image->size, 0), (ssize_t)image->size);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     return shard_file_open(AT_FDCWD, path, "shard", &file, error);

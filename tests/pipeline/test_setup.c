@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/* What takes long before a stream can go on, on threads of its own. Lengths are read by counting
+ * only, and here only when the test lets them be read. */
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "pipeline/pipeline_internal.h"
+#include "pipeline/stream_bench.h"
+
+enum { SLOW_MAX = 6 };
+
+/* Two feeds over one dataset: `train` needs no lengths to count its epochs, `slow` does. */
+static const char *const feeds = "    batch: {size: 16}\n"
+                                 "  slow:\n"
+                                 "    dataset: data\n"
+                                 "    order: {window: 64}\n"
+                                 "    ring: {slots: 2}\n"
+                                 "    batch: {policy: tokens, tokens: 512}\n";
+
+static _Atomic uint32_t reads, allowed; /* further ones wait */
+static _Atomic uint32_t each_us;        /* what one takes */
+
+static void allow(uint32_t count) {
+    atomic_store(&allowed, count);
+}
+
+static void allow_all(void) {
+    allow(UINT32_MAX);
+}
+
+int __real_catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t *ret_lengths,
+                                Error *error);
+int __wrap_catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t *ret_lengths,
+                                Error *error);
+int __wrap_catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t *ret_lengths,
+                                Error *error) {
+    uint32_t number = atomic_fetch_add(&reads, 1) + 1;
+
+    while (number > atomic_load(&allowed))
+        usleep(1000);
+    usleep(atomic_load(&each_us));
+    return __real_catalog_read_lengths(catalog, block, ret_lengths, error);
+}
+
+typedef struct Slow {
+    Bench bench;
+    Feed *feed;
+    Stream *streams[SLOW_MAX];
+    uint32_t count;
+} Slow;
+
+static void slow_make(Slow *slow, uint64_t sequences) {
+    BenchOptions options = bench_usual(sequences, 1);
+    Error error = {0};
+
+    allow_all();
+    atomic_store(&each_us, 0);
+    options.extra = feeds;
+    options.threads = true;
+    *slow = (Slow){0};
+    bench_make(&slow->bench, &options);
+    ck_assert_msg(feed_open(slow->bench.settings, &slow->bench.settings->feeds[1], &slow->feed,
+                            &error) == 0,
+                  "%s", error.text);
+    slow->feed->threads = 1;
+    atomic_store(&reads, 0);
+}
+
+static void slow_end(Slow *slow) {
+    allow_all();
+    bench_end(&slow->bench);
+    feed_unref(slow->feed);
+}
+
+/* One more stream of the slow feed, with a seed that nobody has counted. */
+static void slow_begin(Slow *slow) {
+    static const uint32_t rank = 0;
+    StreamRequest request = {.feed = slow->feed,
+                             .seed = 100 + slow->count,
+                             .world = 1,
+                             .ring_count = 1,
+                             .ranks = &rank,
+                             .members = 1,
+                             .owner = &slow->streams[slow->count]};
+    uint64_t reserved;
+    Error error = {0};
+
+    ck_assert_int_eq(pipeline_reserve(slow->bench.pipeline, slow->feed, 1, 1, &reserved, &error), 0);
+    ck_assert_int_eq(stream_new(slow->bench.pipeline, &request, reserved,
+                                &slow->streams[slow->count++], &error),
+                     0);
+}
+
+/* The next event, within `seconds`. */
+static PipelineEvent next_event(Slow *slow, int seconds) {
+    int64_t until = clock_now_ns() + seconds * NS_PER_SECOND;
+    PipelineEvent event;
+
+    while (!bench_event(&slow->bench, &event)) {
+        ck_assert_msg(clock_now_ns() < until, "no event within %d s", seconds);
+        usleep(100);
+    }
+    return event;
+}
+
+static void wait_for_reads(uint32_t count) {
+    int64_t until = clock_now_ns() + 10 * NS_PER_SECOND;
+
+    while (atomic_load(&reads) < count) {
+        ck_assert_msg(clock_now_ns() < until, "%u reads", atomic_load(&reads));
+        usleep(100);
+    }
+}
+
+static void take_batches(Slow *slow, int count) {
+    while (count-- > 0) {
+        (void)bench_next(&slow->bench, 0);
+        bench_release(&slow->bench, 0);
+    }
+}
+
+/* More of them than there are workers, and than one feed may have under way at a time. */
+START_TEST(slow_counts_hold_up_no_stream_and_no_other_feed)
+{
+    BenchOptions usual = bench_usual(2000, 1);
+    Slow slow;
+
+    slow_make(&slow, 2000);
+    bench_start(&slow.bench, &usual);
+    take_batches(&slow, 10);
+    allow(0);
+    for (int i = 0; i < SLOW_MAX; i++)
+        slow_begin(&slow);
+    wait_for_reads(SETUP_JOBS_EACH);
+    take_batches(&slow, 300); /* into the third epoch */
+    usleep(20000);
+    ck_assert_uint_eq(atomic_load(&reads), SETUP_JOBS_EACH);
+
+    allow_all();
+    for (int i = 0; i < SLOW_MAX; i++)
+        ck_assert_int_eq(next_event(&slow, 20).kind, PIPELINE_EVENT_READY);
+    for (int i = 0; i < SLOW_MAX; i++) {
+        stream_leave(slow.streams[i], 0, 0);
+        ck_assert_int_eq(next_event(&slow, 20).kind, PIPELINE_EVENT_CLOSED);
+        stream_free(slow.streams[i]);
+    }
+    slow_end(&slow);
+}
+END_TEST
+
+START_TEST(another_feed_begins_while_one_is_slow)
+{
+    BenchOptions usual = bench_usual(2000, 1);
+    Slow slow;
+
+    slow_make(&slow, 2000);
+    allow(0);
+    for (int i = 0; i < SLOW_MAX; i++)
+        slow_begin(&slow);
+    wait_for_reads(SETUP_JOBS_EACH);
+    bench_start(&slow.bench, &usual);
+    take_batches(&slow, 10);
+    allow_all();
+    for (int i = 0; i < SLOW_MAX; i++)
+        stream_cancel(slow.streams[i]);
+    for (uint32_t closed = 0; closed < SLOW_MAX;) {
+        PipelineEvent event = next_event(&slow, 20);
+        Stream **stream = event.owner;
+
+        closed += event.kind == PIPELINE_EVENT_CLOSED;
+        if (event.kind == PIPELINE_EVENT_READY) { /* it was done by then */
+            stream_leave(*stream, 0, 0);
+        } else if (*stream) {
+            stream_free(*stream);
+            *stream = NULL;
+        }
+    }
+    slow_end(&slow);
+}
+END_TEST
+
+/* One that has begun ends with the block it is at, one that has not at once. */
+START_TEST(a_stream_that_nobody_waits_for_is_not_made)
+{
+    PipelineStatus status;
+    Slow slow;
+
+    slow_make(&slow, 2000);
+    allow(0);
+    for (int i = 0; i < SETUP_JOBS_EACH + 1; i++)
+        slow_begin(&slow);
+    wait_for_reads(SETUP_JOBS_EACH);
+    for (int i = SETUP_JOBS_EACH; i >= 0; i--) {
+        PipelineEvent event;
+
+        stream_cancel(slow.streams[i]);
+        if (i < SETUP_JOBS_EACH)
+            allow_all();
+        else
+            usleep(1000);
+        event = next_event(&slow, 10);
+        ck_assert_int_eq(event.kind, PIPELINE_EVENT_FAILED);
+        ck_assert_int_eq(event.code, -ECANCELED);
+        ck_assert_ptr_eq(event.owner, &slow.streams[i]);
+        stream_free(slow.streams[i]);
+        ck_assert_int_eq(next_event(&slow, 10).kind, PIPELINE_EVENT_CLOSED);
+        if (i == SETUP_JOBS_EACH)
+            ck_assert_uint_eq(atomic_load(&reads), SETUP_JOBS_EACH);
+    }
+    pipeline_status(slow.bench.pipeline, &status);
+    ck_assert_uint_eq(status.memory_reserved, 0);
+    slow_end(&slow);
+}
+END_TEST
+
+/* A count of many seconds ends with the block it is at: of a stream that is being made when the
+ * pipeline ends, and of the next epoch of one that everybody leaves. */
+START_TEST(no_end_waits_for_a_count)
+{
+    int64_t began_ns;
+    Slow slow;
+
+    slow_make(&slow, 6000);
+    ck_assert_uint_ge(slow.feed->blocks.count, 20);
+    allow(slow.feed->blocks.count);
+    slow_begin(&slow);
+    ck_assert_int_eq(next_event(&slow, 20).kind, PIPELINE_EVENT_READY);
+    wait_for_reads(slow.feed->blocks.count + 1);
+    atomic_store(&each_us, 100000);
+    allow_all();
+    began_ns = clock_now_ns();
+    stream_leave(slow.streams[0], 0, 0);
+    ck_assert_int_eq(next_event(&slow, 20).kind, PIPELINE_EVENT_CLOSED);
+    ck_assert_int_lt(clock_now_ns() - began_ns, NS_PER_SECOND);
+    stream_free(slow.streams[0]);
+
+    slow_begin(&slow);
+    wait_for_reads(slow.feed->blocks.count + 3);
+    began_ns = clock_now_ns();
+    slow_end(&slow);
+    ck_assert_int_lt(clock_now_ns() - began_ns, NS_PER_SECOND);
+}
+END_TEST
+
+CHECK_MAIN("setup", slow_counts_hold_up_no_stream_and_no_other_feed,
+           another_feed_begins_while_one_is_slow, a_stream_that_nobody_waits_for_is_not_made,
+           no_end_waits_for_a_count)
