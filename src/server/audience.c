@@ -249,7 +249,7 @@ Audience *audience_find(Server *server, const FormingKey *key, bool has_seed, ui
     LIST_FOR_EACH(link, &server->audiences) {
         Audience *audience = CONTAINER_OF(link, Audience, link);
         const FormingKey *own = &audience->key;
-        if (audience->state == AUDIENCE_DRAINING || own->uid != key->uid ||
+        if (audience->state == AUDIENCE_DRAINING || audience->cancelled || own->uid != key->uid ||
             own->feed != key->feed || own->world != key->world ||
             strcmp(own->group, key->group) != 0 || (has_seed && own->seed != key->seed))
             continue;
@@ -297,19 +297,33 @@ void audience_join(Audience *audience, uint32_t ring, Session *session, int64_t 
     ask_to_join(audience);
 }
 
+/* All who waited for the stream have gone: it need not be made. */
+static void cancel_if_empty(Audience *audience) {
+    if (audience->state != AUDIENCE_MAKING || audience->cancelled)
+        return;
+    LIST_FOR_EACH(link, &audience->seats)
+    if (CONTAINER_OF(link, AudienceSeat, link)->session)
+        return;
+    audience->cancelled = true;
+    stream_cancel(audience->stream);
+}
+
 void audience_leave(AudienceSeat *seat) {
     Audience *audience = seat->audience;
+    bool is_kept = audience->state == AUDIENCE_MAKING ? !seat->joining
+                                                      : seat->joining && seat->asked;
 
     if (seat->session)
         seat->session->seat = NULL;
     seat->session = NULL;
-    if (audience->state == AUDIENCE_MAKING ? !seat->joining : seat->joining && seat->asked)
-        return; /* the pipeline is about to make a member of it */
-    if (!seat->joining) {
-        audience->rings[seat->ring].present--;
-        stream_leave(audience->stream, seat->ring, seat->member);
+    if (!is_kept) { /* else the pipeline is about to make a member of it */
+        if (!seat->joining) {
+            audience->rings[seat->ring].present--;
+            stream_leave(audience->stream, seat->ring, seat->member);
+        }
+        seat_free(seat);
     }
-    seat_free(seat);
+    cancel_if_empty(audience);
 }
 
 void audience_wake(AudienceSeat *seat) {
@@ -519,8 +533,9 @@ void audience_handle_event(Server *server, const PipelineEvent *event) {
         stream_is_ready(audience);
         break;
     case PIPELINE_EVENT_FAILED:
-        server_log_client(server, LOG_LEVEL_ERROR, "feed %s: %s", audience->feed->name,
-                          event->text);
+        if (!audience->cancelled)
+            server_log_client(server, LOG_LEVEL_ERROR, "feed %s: %s", audience->feed->name,
+                              event->text);
         stream_is_over(audience, event->code, event->text);
         break;
     case PIPELINE_EVENT_JOINED:

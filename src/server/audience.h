@@ -14,7 +14,7 @@
 #include "server/server_state.h"
 
 typedef enum AudienceState {
-    AUDIENCE_MAKING, /* a worker makes the rings */
+    AUDIENCE_MAKING, /* the epoch is counted, the rings are made */
     AUDIENCE_RUNNING,
     AUDIENCE_DRAINING
 } AudienceState;
@@ -45,6 +45,7 @@ typedef struct Audience {
     uint64_t number; /* no other has had it: events know their audience by it, since one that is
                         late may find another audience, and another stream, at the same address */
     AudienceState state;
+    bool cancelled; /* while it was made all had gone */
     FormingKey key;
     Forming *forming; /* until the stream is made */
     uint64_t start_epoch, start_index;

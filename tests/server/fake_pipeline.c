@@ -226,6 +226,11 @@ void stream_poke(Stream *stream) {
     stream->pokes++;
 }
 
+void stream_cancel(Stream *stream) {
+    assert(!stream->cancelled && !stream->freed);
+    stream->cancelled = true;
+}
+
 void stream_free(Stream *stream) {
     assert(!stream->freed);
     stream->freed = true;

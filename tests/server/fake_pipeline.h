@@ -8,7 +8,7 @@
 enum { FAKE_STREAMS_MAX = 64, FAKE_RINGS_MAX = 16 };
 
 struct Stream {
-    bool used, freed, drained;
+    bool used, freed, drained, cancelled;
     Feed *feed;
     void *owner;
     uint64_t seed, epoch, index, bytes;

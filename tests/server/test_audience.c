@@ -21,6 +21,7 @@ START_TEST(who_dies_while_the_stream_is_made_leaves_when_it_is_ready)
     two = client_attach_rank(1, 2);
     client_leave(two);
     ck_assert_uint_eq(fake.streams[0].left[1], 0);
+    ck_assert(!fake.streams[0].cancelled);
     fake_ready(&fake.streams[0]);
     scripted_settle();
     ck_assert_uint_eq(fake.streams[0].left[0], 0);
@@ -43,12 +44,40 @@ START_TEST(a_stream_that_takes_too_long_to_make_times_out)
     scripted_wait(60);
     client_expect(fd, SEQFEED_MESSAGE_ERROR, "timed out while the stream was being made");
     client_expect_end(fd);
+    ck_assert(fake.streams[0].cancelled); /* too late */
     fake_ready(&fake.streams[0]);
     scripted_settle();
     ck_assert_uint_eq(fake.streams[0].left[0], 1);
     fake_closed(&fake.streams[0]);
     scripted_settle();
     ck_assert(fake.streams[0].freed);
+    scripted_stop();
+}
+END_TEST
+
+START_TEST(a_stream_is_not_made_for_nobody)
+{
+    SeqfeedAttach joins = attach_message(0, 2, 1);
+    int one, two, three;
+
+    scripted_start();
+    fake.hold = true;
+    one = client_attach_rank(0, 2);
+    two = client_attach_rank(1, 2);
+    client_leave(one);
+    ck_assert(!fake.streams[0].cancelled);
+    client_leave(two);
+    ck_assert(fake.streams[0].cancelled);
+
+    /* Who comes now waits for a stream that will be there. */
+    joins.flags |= SEQFEED_ATTACH_JOIN_NEXT;
+    strcpy(joins.group, "sweep");
+    three = client_attach(&joins);
+    fake_failed(&fake.streams[0], -ECANCELED, "nobody waits for the stream any more");
+    scripted_settle();
+    ck_assert(fake.streams[0].freed);
+    client_expect_nothing(three);
+    close(three);
     scripted_stop();
 }
 END_TEST
@@ -308,7 +337,7 @@ START_TEST(the_slow_member_is_named_to_those_who_wait)
 END_TEST
 
 CHECK_MAIN("audience", who_dies_while_the_stream_is_made_leaves_when_it_is_ready,
-           a_stream_that_takes_too_long_to_make_times_out,
+           a_stream_that_takes_too_long_to_make_times_out, a_stream_is_not_made_for_nobody,
            a_stream_that_cannot_be_made_says_why_to_all,
            damage_in_a_running_stream_closes_its_members_only,
            what_is_told_late_of_a_stream_does_not_end_the_next_one,
