@@ -242,6 +242,13 @@ int fetch_start(Fetch *fetch) {
     return worker_start(&fetch->worker);
 }
 
+bool fetch_has_stepped(Fetch *fetch) {
+    bool stepped = worker_has_stepped(&fetch->worker);
+
+    worker_wake(&fetch->worker);
+    return stepped;
+}
+
 void fetch_stop(Fetch *fetch) {
     worker_stop(&fetch->worker);
 }

@@ -86,4 +86,6 @@ void fetch_forget(Fetch *fetch, FetchForget *forget);
 /* One bounded step; how much was done. The thread is started by fetch_start(). */
 int fetch_step(Fetch *fetch);
 MUST_CHECK int fetch_start(Fetch *fetch);
+/* worker_has_stepped() of the thread, which is woken after it. */
+MUST_CHECK bool fetch_has_stepped(Fetch *fetch);
 void fetch_stop(Fetch *fetch);

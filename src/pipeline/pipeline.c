@@ -227,13 +227,18 @@ int pipeline_event_fd(const Pipeline *pipeline) {
     return pipeline->event_fd;
 }
 
-bool pipeline_is_alive(Pipeline *pipeline) {
-    bool alive = true;
+const char *pipeline_silent_thread(Pipeline *pipeline) {
+    const char *silent = NULL;
 
     for (uint32_t i = 0; i < pipeline->options.workers; i++)
-        alive &= worker_has_stepped(&pipeline->workers[i].worker);
-    bell_ring(&pipeline->bell, INT_MAX); /* who sleeps takes a step before the next look */
-    return alive;
+        if (!worker_has_stepped(&pipeline->workers[i].worker))
+            silent = "a worker";
+    bell_ring(&pipeline->bell, INT_MAX);
+    if (setup_pool_is_silent(&pipeline->setups))
+        silent = "a set-up thread";
+    if (!fetch_has_stepped(pipeline->fetch))
+        silent = "the fetch thread";
+    return silent;
 }
 
 void pipeline_post(Pipeline *pipeline, const PipelineEvent *event) {

@@ -38,9 +38,10 @@ const char *pipeline_fetch_reason(const Pipeline *pipeline);
 MemoryBudget *pipeline_budget(Pipeline *pipeline);
 /* Readable (epoll) when there are events. */
 int pipeline_event_fd(const Pipeline *pipeline);
-/* Steps taken by the slowest thread's counter: for the watchdog. Rings every bell first. [control]
- */
-bool pipeline_is_alive(Pipeline *pipeline);
+/* [control] For the watchdog: a thread that has taken no step since the last call, in words, or
+ * NULL; a set-up thread also lives by what it does within a step. Rings every bell, so that who
+ * sleeps has taken one by the next call. The first call finds nobody. Not of devices. */
+const char *pipeline_silent_thread(Pipeline *pipeline);
 
 /* [control] Does a device hang? To be asked about once a second while feeds are for one. */
 void pipeline_watch_devices(Pipeline *pipeline);

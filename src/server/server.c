@@ -28,6 +28,7 @@ enum {
     SERVER_ACCEPTS_A_TURN = 16,
     SERVER_ACCEPT_PAUSE_MS = 100, /* when descriptors have run out */
     SERVER_STOP_S = 6,            /* from a signal to the end, for trainers to leave … */
+    SERVER_WATCHDOG_LOOKS = 4,    /* in the time in which the watchdog wants to hear of us */
     SERVER_FREE_S = 2,            /* … and then for threads that hang in a read */
     SERVER_CONNECTIONS_MIN = 4,
     SERVER_CONNECTIONS_MAX = 2048,
@@ -237,12 +238,17 @@ static void signals_ready(EventSource *source, uint32_t events) {
 
 static void watchdog_fired(Timer *timer, int64_t now_ns) {
     Server *server = CONTAINER_OF(timer, Server, watchdog);
+    const char *silent = pipeline_silent_thread(server->pipeline);
 
-    if (pipeline_is_alive(server->pipeline))
+    if (!silent)
         notify_alive();
-    else
-        log_warning("a thread of the pipeline makes no step: the watchdog is not told that all is "
-                    "well");
+    else if (!server->silent)
+        log_warning("%s gets on with nothing: the watchdog is not told that all is well until it "
+                    "does",
+                    silent);
+    if (!silent && server->silent)
+        log_info("all threads get on again");
+    server->silent = silent != NULL;
     (void)!timer_set(&server->loop.timers, timer, now_ns + server->watchdog_ns);
 }
 
@@ -391,7 +397,7 @@ static int open_socket(Server *server, Error *error) {
         return error_set(error, r, "cannot listen: %s", strerror(-r));
     log_info("ready: %s", server->listener.path);
     notify_ready("serving");
-    server->watchdog_ns = notify_watchdog_ns() / 2;
+    server->watchdog_ns = notify_watchdog_ns() / SERVER_WATCHDOG_LOOKS;
     if (server->watchdog_ns > 0)
         watchdog_fired(&server->watchdog, server->loop.now_ns);
     return 0;

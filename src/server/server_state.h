@@ -20,7 +20,8 @@ struct Server {
     int signal_fd;
     Timer accept_pause, stop, watchdog, devices;
     Timer memory;        /* set while somebody waits for memory */
-    int64_t watchdog_ns; /* between two pings; 0: nobody wants them */
+    int64_t watchdog_ns; /* between two looks; 0: nobody wants them */
+    bool silent;         /* at the last look a thread was */
     Pipeline *pipeline;
     Feed **feeds;
     uint32_t feed_count;

@@ -2,9 +2,11 @@
 /* What takes long before a stream can go on, on threads of its own. Lengths are read by counting
  * only, and here only when the test lets them be read. */
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "pipeline/pipeline_internal.h"
 #include "pipeline/stream_bench.h"
 
@@ -60,9 +62,9 @@ static void slow_make(Slow *slow, uint64_t sequences) {
     options.threads = true;
     *slow = (Slow){0};
     bench_make(&slow->bench, &options);
-    ck_assert_msg(feed_open(slow->bench.settings, &slow->bench.settings->feeds[1], &slow->feed,
-                            &error) == 0,
-                  "%s", error.text);
+    ck_assert_msg(
+        feed_open(slow->bench.settings, &slow->bench.settings->feeds[1], &slow->feed, &error) == 0,
+        "%s", error.text);
     slow->feed->threads = 1;
     atomic_store(&reads, 0);
 }
@@ -86,10 +88,11 @@ static void slow_begin(Slow *slow) {
     uint64_t reserved;
     Error error = {0};
 
-    ck_assert_int_eq(pipeline_reserve(slow->bench.pipeline, slow->feed, 1, 1, &reserved, &error), 0);
-    ck_assert_int_eq(stream_new(slow->bench.pipeline, &request, reserved,
-                                &slow->streams[slow->count++], &error),
+    ck_assert_int_eq(pipeline_reserve(slow->bench.pipeline, slow->feed, 1, 1, &reserved, &error),
                      0);
+    ck_assert_int_eq(
+        stream_new(slow->bench.pipeline, &request, reserved, &slow->streams[slow->count++], &error),
+        0);
 }
 
 /* The next event, within `seconds`. */
@@ -243,6 +246,87 @@ START_TEST(no_end_waits_for_a_count)
 }
 END_TEST
 
+static atomic_bool hung, is_forgotten;
+
+static void hang(FetchRequest *request) {
+    (void)request;
+    while (atomic_load(&hung))
+        usleep(1000);
+}
+
+static void forgotten(FetchForget *forget) {
+    (void)forget;
+    atomic_store(&is_forgotten, true);
+}
+
+/* Long enough that who sleeps has been woken, and short beside a hang. */
+static const char *silent_after_a_while(Pipeline *pipeline) {
+    (void)pipeline_silent_thread(pipeline);
+    usleep(200000);
+    return pipeline_silent_thread(pipeline);
+}
+
+START_TEST(a_thread_is_silent_that_gets_on_with_nothing)
+{
+    Pipeline *pipeline;
+    Slow slow;
+
+    slow_make(&slow, 6000);
+    pipeline = slow.bench.pipeline;
+    ck_assert_ptr_null(pipeline_silent_thread(pipeline)); /* they may not have run yet */
+    ck_assert_ptr_null(silent_after_a_while(pipeline));
+
+    atomic_store(&each_us, 20000);
+    slow_begin(&slow); /* one step, but a long one */
+    wait_for_reads(2);
+    ck_assert_ptr_null(silent_after_a_while(pipeline));
+    allow(0);
+    usleep(40000);
+    ck_assert_str_eq(silent_after_a_while(pipeline), "a set-up thread");
+    stream_cancel(slow.streams[0]);
+    allow_all();
+    ck_assert_int_eq(next_event(&slow, 10).kind, PIPELINE_EVENT_FAILED);
+    stream_free(slow.streams[0]);
+    ck_assert_int_eq(next_event(&slow, 10).kind, PIPELINE_EVENT_CLOSED);
+    ck_assert_ptr_null(silent_after_a_while(pipeline));
+    slow_end(&slow);
+}
+END_TEST
+
+START_TEST(the_fetch_thread_is_looked_at_too)
+{
+    for (int pread = 0; pread < 2; pread++) {
+        PipelineOptions options = {.workers = 1, .memory = 1 << 20, .force_pread = pread};
+        int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+        uint8_t bytes[16];
+        Pipeline *pipeline;
+        FetchFile file;
+        FetchRequest request = {.file = &file, .memory = bytes, .size = sizeof bytes, .done = hang};
+        FetchForget forget = {.files = &file, .file_count = 1, .done = forgotten};
+        Error error = {0};
+
+        ck_assert_int_eq(pipeline_new(&options, &pipeline, &error), 0);
+        ck_assert_int_eq(pipeline_start(pipeline, &error), 0);
+        ck_assert_ptr_null(silent_after_a_while(pipeline));
+        atomic_store(&hung, true);
+        fetch_file_init(&file, fd, FILE_NONE, 1);
+        fetch_submit(pipeline->fetch, &request);
+        usleep(40000);
+        ck_assert_str_eq(silent_after_a_while(pipeline), "the fetch thread");
+        atomic_store(&hung, false);
+        usleep(40000);
+        ck_assert_ptr_null(silent_after_a_while(pipeline));
+        atomic_store(&is_forgotten, false);
+        fetch_forget(pipeline->fetch, &forget);
+        while (!atomic_load(&is_forgotten))
+            usleep(1000);
+        pipeline_free(pipeline);
+        close(fd);
+    }
+}
+END_TEST
+
 CHECK_MAIN("setup", slow_counts_hold_up_no_stream_and_no_other_feed,
            another_feed_begins_while_one_is_slow, a_stream_that_nobody_waits_for_is_not_made,
-           no_end_waits_for_a_count)
+           no_end_waits_for_a_count, a_thread_is_silent_that_gets_on_with_nothing,
+           the_fetch_thread_is_looked_at_too)

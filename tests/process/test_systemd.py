@@ -111,3 +111,75 @@ def test_systemd_is_told_when_it_is_ready_alive_and_stopping(config, tmp_path):
                 while True:
                     left.append(manager.recv(4096))
             assert b"STOPPING=1" in left
+
+
+def read_messages(manager):
+    """All that the manager has been told by now."""
+    messages = []
+    manager.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            messages.append(manager.recv(4096))
+    return messages
+
+
+def test_the_first_look_finds_nobody_dead(config, tmp_path):
+    if not has_systemd():
+        pytest.skip("built without libsystemd")
+    for number in range(5):
+        path = tmp_path / f"notify{number}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(path))
+            manager.settimeout(10 * harness.PATIENCE)
+            with harness.Daemon(config, NOTIFY_SOCKET=path, WATCHDOG_USEC=60_000_000) as daemon:
+                assert manager.recv(4096).startswith(b"READY=1")
+                assert manager.recv(4096) == b"WATCHDOG=1"
+                daemon.stop()
+                assert "gets on with nothing" not in daemon.log
+
+
+# Reads that take 10 ms, as over a network, once the file is there.
+SLOW_READS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#include <unistd.h>
+ssize_t pread64(int fd, void *to, size_t size, off_t at);
+ssize_t pread64(int fd, void *to, size_t size, off_t at) {
+    ssize_t (*real)(int, void *, size_t, off_t) = dlsym(RTLD_NEXT, "pread64");
+    if (access(getenv("SLOW_READS"), F_OK) == 0)
+        usleep(10000);
+    return real(fd, to, size, at);
+}
+"""
+
+
+def test_a_long_count_is_no_hang_and_no_end_waits_for_it(tmp_path):
+    if not has_systemd():
+        pytest.skip("built without libsystemd")
+    if harness.SANITIZED:
+        pytest.skip("a sanitizer wants to be loaded first")
+    source, library, switch, path = (tmp_path / name for name in ("slow.c", "slow.so", "on", "notify"))
+    source.write_text(SLOW_READS)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    dataset = harness.pack(tmp_path / "dataset", harness.random_rows(40000, seed=4, longest=60), "--block", "4KiB")
+    config = harness.one_feed(tmp_path / "c.yaml", dataset, top={"threads": 2},
+                              batch={"policy": "tokens", "tokens": 1024})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        with harness.Daemon(config, NOTIFY_SOCKET=path, WATCHDOG_USEC=1_000_000, LD_PRELOAD=library,
+                            SLOW_READS=switch, SEQFEED_FETCH="pread") as daemon:
+            switch.touch()
+            waiting = [subprocess.Popen([str(harness.TOOL), "cat", "train", "-n", "1", "--seed", str(seed),
+                                         "--socket", str(daemon.socket)], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL) for seed in (100, 101, 102)]
+            read_messages(manager)
+            time.sleep(2.5)
+            assert all(trainer.poll() is None for trainer in waiting), "the count was over too soon"
+            assert len(read_messages(manager)) >= 8
+            assert "gets on with nothing" not in daemon.log
+            began = time.monotonic()
+            daemon.stop()
+            assert time.monotonic() - began < 2
+            assert [trainer.wait(10) for trainer in waiting] == [1, 1, 1]

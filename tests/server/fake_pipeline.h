@@ -32,6 +32,7 @@ typedef struct FakePipeline {
     bool queue_full;       /* stream_join() says -EAGAIN */
     int new_code;          /* what stream_new() returns */
     uint32_t reserves, cancels; /* calls */
+    const char *silent;         /* what pipeline_silent_thread() says */
     Stream streams[FAKE_STREAMS_MAX];
     uint32_t stream_count;
 } FakePipeline;

@@ -4,11 +4,15 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "server/notify.h"
 #include "server/scripted_server.h"
 #include "support/check_main.h"
 
@@ -340,6 +344,54 @@ START_TEST(a_drain_without_streams_is_the_end)
 }
 END_TEST
 
+/* What systemd has been told since the last time, one after another. */
+static const char *told(int manager) {
+    static char all[256];
+    char said[128];
+    ssize_t size;
+
+    all[0] = '\0';
+    while ((size = recv(manager, said, sizeof said - 1, MSG_DONTWAIT)) > 0) {
+        said[size] = '\0';
+        strcat(strcat(all, said), ";");
+    }
+    return all;
+}
+
+/* A thread may be silent for three of the four looks before the service is ended. */
+START_TEST(the_watchdog_hears_of_us_while_all_threads_get_on)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char folder[] = "/tmp/seqfeed-notify-XXXXXX";
+    int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (!*notify_part())
+        return;
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/n", folder);
+    ck_assert_int_eq(bind(manager, (struct sockaddr *)&address, sizeof address), 0);
+    setenv("NOTIFY_SOCKET", address.sun_path, 1);
+    setenv("WATCHDOG_USEC", "8000000", 1);
+
+    scripted_start();
+    ck_assert_str_eq(told(manager), "READY=1\nSTATUS=serving;WATCHDOG=1;");
+    scripted_wait(2);
+    ck_assert_str_eq(told(manager), "WATCHDOG=1;");
+    fake.silent = "the fetch thread";
+    for (int look = 0; look < 3; look++) {
+        scripted_wait(2);
+        ck_assert_str_eq(told(manager), "");
+    }
+    fake.silent = NULL;
+    scripted_wait(2);
+    ck_assert_str_eq(told(manager), "WATCHDOG=1;");
+    scripted_stop();
+    close(manager);
+    unlink(address.sun_path);
+    rmdir(folder);
+}
+END_TEST
+
 START_TEST(status_is_json_and_warns_of_ranks_that_decode_everything_each)
 {
     SeqfeedAttach attach = attach_message(0, 1, 1);
@@ -456,7 +508,7 @@ CHECK_MAIN("server", one_seat_is_welcomed_at_once_with_two_descriptors,
            a_refused_forming_lets_those_who_wait_for_its_memory_go_on,
            cursors_apart_refuse_all_and_close_ones_start_at_the_oldest,
            what_is_no_cursor_is_refused, draining_refuses_the_waiting_and_ends_with_the_last_stream,
-           a_drain_without_streams_is_the_end,
+           a_drain_without_streams_is_the_end, the_watchdog_hears_of_us_while_all_threads_get_on,
            status_is_json_and_warns_of_ranks_that_decode_everything_each,
            status_tells_who_writes_the_batches, a_request_that_is_not_known_is_refused,
            seats_that_a_user_can_never_have_are_refused_at_once,
