@@ -20,7 +20,6 @@
  * trainer as well, who gets them anew. */
 #include "ahead.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -158,9 +157,8 @@ void ahead_free(Ahead *ahead) {
 }
 
 void ahead_ask(Ahead *ahead, PoolChunk *chunk) {
-    assert(!ahead->lease);
-    if (__atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE) != AHEAD_IDLE)
-        return; /* still at what was abandoned */
+    if (__atomic_load_n(&ahead->state, __ATOMIC_ACQUIRE) != AHEAD_IDLE || ahead->lease)
+        return; /* still at what was abandoned, or with what was made before */
     if (!ahead->blank)
         ahead->blank = lease_new(ahead->attachment, &(SeqfeedBatch){0});
     if (!ahead->blank || (!ahead->worker.started && worker_start(&ahead->worker) < 0))
@@ -210,9 +208,4 @@ Lease *ahead_take(Ahead *ahead) {
         ahead->chunk = NULL;
     }
     return lease;
-}
-
-void ahead_put(Ahead *ahead, Lease *lease) {
-    assert(!ahead->lease);
-    ahead->lease = lease;
 }

@@ -18,9 +18,9 @@ Ahead *ahead_new(Attachment *attachment);
 void ahead_free(Ahead *ahead);
 
 /* Copy the next batch, as soon as there is one, into `chunk`, which gets a reference. The
- * attachment is the thread's from now on, until ahead_settle(). Only when nothing is held ready,
- * and never after an epoch's last batch: the epoch's end is told to the trainer itself. If it
- * cannot be done nothing happens. */
+ * attachment is the thread's from now on, until ahead_settle(). Never after an epoch's last batch:
+ * the epoch's end is told to the trainer itself. If it cannot be done, as while what was made
+ * before is not taken, nothing happens. */
 void ahead_ask(Ahead *ahead, PoolChunk *chunk);
 
 /* Take the attachment back, and the batch that is being copied, if one is. True, unless the thread
@@ -35,6 +35,3 @@ bool ahead_is_ready(const Ahead *ahead);
 /* After it was settled: take what was made, a copy, or a batch in its slot that did not fit into
  * the chunk. NULL: nothing was made. */
 Lease *ahead_take(Ahead *ahead);
-
-/* Put a batch that could not be handed out back to where ahead_take() finds it. */
-void ahead_put(Ahead *ahead, Lease *lease);

@@ -24,10 +24,8 @@ PyObject *batch_object_new(PyObject *batch_class, PyObject *tensor_class, Lease 
     allocfunc allocate = (allocfunc)(uintptr_t)PyType_GetSlot(type, Py_tp_alloc);
     BatchObject *self = (BatchObject *)allocate(type, 0);
 
-    if (!self) {
-        lease_unref(lease);
+    if (!self)
         return NULL;
-    }
     self->lease = lease;
     self->tensor_class = Py_NewRef(tensor_class);
     return (PyObject *)self;

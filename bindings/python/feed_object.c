@@ -33,6 +33,11 @@ typedef struct FeedObject {
     PyObject *batch_class, *tensor_class, *maker_class;
     bool busy;    /* some thread is inside a call that is one thread's at a time */
     Ahead *ahead; /* NULL until tensors are asked for */
+    Lease *blank; /* for the next batch, made beforehand: what was taken must be kept */
+    /* What was taken and not handed out, as when a signal's handler raised: the next call gets it.
+     * Of batches that somebody moves: the last one, until note(). */
+    Lease *kept;
+    int kept_outcome; /* or that */
     FeedPlace place;
     /* In nanoseconds: when a copy was handed out last; how long the trainer is then away, and how
      * long a copy takes, on average. */
@@ -51,10 +56,15 @@ static int64_t nanoseconds(double seconds) {
 static void feed_leave(FeedObject *self) {
     Attachment *attachment = self->attachment;
     Ahead *ahead = self->ahead;
+    Lease *blank = self->blank, *kept = self->kept;
 
     self->attachment = NULL;
     self->ahead = NULL;
+    self->blank = self->kept = NULL;
+    self->kept_outcome = 0;
     Py_BEGIN_ALLOW_THREADS ahead_free(ahead);
+    lease_unref(blank);
+    lease_unref(kept);
     attachment_unref(attachment);
     Py_END_ALLOW_THREADS
 }
@@ -114,33 +124,52 @@ static int feed_wait(Seqfeed *feed, SeqfeedBatch *ret_batch, int64_t timeout_ns)
     }
 }
 
-/* After feed_enter(): the next batch, in its slot or as a copy that was made ahead. 0; an outcome;
- * or -1 and an exception. */
+/* What was kept, or made ahead; NULL: neither. */
+static Lease *feed_take_ready(FeedObject *self) {
+    Lease *lease = self->kept;
+
+    self->kept = NULL;
+    return lease || !self->ahead ? lease : ahead_take(self->ahead);
+}
+
+/* After feed_enter(): the next batch, in its slot or as a copy that was made ahead. 0; an outcome,
+ * and no lease; or -1 and an exception. */
 static int feed_take(FeedObject *self, PyObject *seconds, Lease **ret_lease) {
     Seqfeed *feed = self->attachment->feed;
     double timeout = PyFloat_AsDouble(seconds);
-    SeqfeedBatch batch;
-    Lease *lease;
-    int r;
+    int r = self->kept_outcome;
 
+    *ret_lease = NULL;
     if (PyErr_Occurred())
         return -1;
-    lease = self->ahead ? ahead_take(self->ahead) : NULL;
-    if (!lease) {
-        r = feed_wait(feed, &batch, nanoseconds(timeout));
-        if (r < 0)
-            (void)module_raise(r, seqfeed_message(feed));
-        if (r != 0)
-            return r < 0 ? -1 : r;
-        lease = lease_new(self->attachment, &batch);
+    self->kept_outcome = 0;
+    if (r == 0)
+        *ret_lease = feed_take_ready(self);
+    if (r != 0 || *ret_lease)
+        return r;
+    if (!self->blank) {
+        self->blank = lease_new(self->attachment, &(SeqfeedBatch){0});
+        if (!self->blank) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->blank->released = true; /* nothing to give back yet */
     }
-    if (!lease) {
-        (void)seqfeed_release(feed, &batch);
-        PyErr_NoMemory();
-        return -1;
-    }
-    *ret_lease = lease;
+    r = feed_wait(feed, &self->blank->batch, nanoseconds(timeout));
+    if (r < 0)
+        (void)module_raise(r, seqfeed_message(feed));
+    if (r != 0)
+        return r < 0 ? -1 : r;
+    *ret_lease = self->blank;
+    self->blank = NULL;
+    (*ret_lease)->released = false;
     return 0;
+}
+
+/* What was taken, or that outcome, is for the next call. */
+static void feed_keep(FeedObject *self, int outcome, Lease *lease) {
+    self->kept_outcome = outcome;
+    self->kept = lease;
 }
 
 static void feed_note(FeedObject *self, const SeqfeedBatch *batch) {
@@ -158,10 +187,10 @@ static PyObject *feed_outcome(FeedObject *self, int outcome) {
     return PyLong_FromLong(outcome);
 }
 
-/* next(timeout) -> a batch, or 1 at the end of the epoch, or 2 when the daemon drains. */
-static PyObject *feed_next(PyObject *object, PyObject *timeout) {
-    FeedObject *self = (FeedObject *)object;
-    PyObject *batch;
+/* Signals are looked for when all else is done, just before it counts as handed out: a handler that
+ * raises takes the result of the call with it. */
+static PyObject *feed_batch(FeedObject *self, PyObject *timeout, bool moves) {
+    PyObject *batch = NULL;
     Lease *lease;
     int r;
 
@@ -169,12 +198,31 @@ static PyObject *feed_next(PyObject *object, PyObject *timeout) {
         return NULL;
     r = feed_take(self, timeout, &lease);
     self->busy = false;
-    if (r != 0)
-        return r < 0 ? NULL : feed_outcome(self, r);
-    batch = batch_object_new(self->batch_class, self->tensor_class, lease);
-    if (batch)
-        feed_note(self, batch_object_batch(batch));
+    if (r < 0)
+        return NULL;
+    if (PyErr_CheckSignals() < 0 ||
+        (r == 0 && !(batch = batch_object_new(self->batch_class, self->tensor_class, lease)))) {
+        feed_keep(self, r, lease);
+        return NULL;
+    }
+    if (r > 0)
+        return feed_outcome(self, r);
+    if (moves)
+        self->kept = lease_ref(lease);
+    else
+        feed_note(self, &lease->batch);
     return batch;
+}
+
+/* next(timeout) -> a batch, or 1 at the end of the epoch, or 2 when the daemon drains. */
+static PyObject *feed_next(PyObject *object, PyObject *timeout) {
+    return feed_batch((FeedObject *)object, timeout, false);
+}
+
+/* The same for somebody who moves it, and then says so with note(): until then each call gives the
+ * same batch, which must not be given back before. */
+static PyObject *feed_next_unmoved(PyObject *object, PyObject *timeout) {
+    return feed_batch((FeedObject *)object, timeout, true);
 }
 
 /* ---- tensors of another library ---- */
@@ -244,20 +292,29 @@ static void feed_note_absence(FeedObject *self) {
 
 typedef enum FeedKind { FEED_VIEWS, FEED_COPIES, FEED_WHOLE } FeedKind;
 
-/* What was taken, as the maker makes it; NULL and an exception: it is still to be taken. */
-static PyObject *feed_make(FeedObject *self, MakerObject *maker, FeedKind kind, Lease *lease) {
-    bool ahead = lease->chunk != NULL, epoch_ends = lease->batch.flags & SEQFEED_BATCH_EPOCH_END;
-    PyObject *made = NULL, *facts = NULL;
-    Lease *facts_lease;
+static PyObject *feed_facts(FeedObject *self, const Lease *lease) {
+    Lease *facts = lease_facts(lease);
+    PyObject *batch;
 
-    if (kind == FEED_VIEWS || ahead || feed_copy(self, maker, &lease) == 0) {
-        facts_lease = lease_facts(lease);
-        facts = facts_lease ? batch_object_new(self->batch_class, self->tensor_class, facts_lease)
-                            : PyErr_NoMemory();
-    }
+    if (!facts)
+        return PyErr_NoMemory();
+    batch = batch_object_new(self->batch_class, self->tensor_class, facts);
+    if (!batch)
+        lease_unref(facts);
+    return batch;
+}
+
+/* What was taken, as the maker makes it; NULL and an exception. *lease becomes its copy. */
+static PyObject *feed_make(FeedObject *self, MakerObject *maker, FeedKind kind, Lease **lease) {
+    bool ahead = (*lease)->chunk != NULL;
+    bool epoch_ends = (*lease)->batch.flags & SEQFEED_BATCH_EPOCH_END;
+    PyObject *made = NULL, *facts = NULL;
+
+    if (kind == FEED_VIEWS || ahead || feed_copy(self, maker, lease) == 0)
+        facts = feed_facts(self, *lease);
     if (facts)
-        made = kind == FEED_WHOLE ? maker_object_whole(maker, lease, facts)
-                                  : maker_object_make(maker, lease, facts);
+        made = kind == FEED_WHOLE ? maker_object_whole(maker, *lease, facts)
+                                  : maker_object_make(maker, *lease, facts);
     Py_XDECREF(facts);
     if (made && ahead) {
         self->copied_ahead++;
@@ -265,12 +322,19 @@ static PyObject *feed_make(FeedObject *self, MakerObject *maker, FeedKind kind, 
     }
     if (made && kind != FEED_VIEWS && feed_look_ahead(self, maker, epoch_ends) < 0)
         Py_CLEAR(made);
-    if (made && !maker->moves)
+    return made;
+}
+
+/* Handed out, unless a signal comes first, or somebody has yet to move it: then it is kept. */
+static PyObject *feed_hand_out(FeedObject *self, const MakerObject *maker, PyObject *made,
+                               Lease *lease) {
+    if (made && PyErr_CheckSignals() < 0)
+        Py_CLEAR(made);
+    if (made && !maker->moves) {
         feed_note(self, &lease->batch);
-    if (made)
         lease_unref(lease);
-    else
-        ahead_put(self->ahead, lease);
+    } else
+        self->kept = lease;
     return made;
 }
 
@@ -279,7 +343,7 @@ static PyObject *feed_tensors(PyObject *object, PyObject *const *arguments, Py_s
     FeedObject *self = (FeedObject *)object;
     PyObject *made = NULL;
     MakerObject *maker;
-    Lease *lease;
+    Lease *lease = NULL;
     int r;
 
     if (count != 2 || !PyObject_TypeCheck(arguments[0], (PyTypeObject *)self->maker_class)) {
@@ -294,12 +358,17 @@ static PyObject *feed_tensors(PyObject *object, PyObject *const *arguments, Py_s
         self->ahead = ahead_new(self->attachment);
     r = self->ahead ? feed_take(self, arguments[1], &lease) : -1;
     if (r == 0)
-        made = feed_make(self, maker, kind, lease);
+        made = feed_make(self, maker, kind, &lease);
     self->busy = false;
     self->left_ns = seqfeed_private_now();
-    if (r > 0)
+    if (r == 0)
+        return feed_hand_out(self, maker, made, lease);
+    if (r < 0)
+        return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+    if (PyErr_CheckSignals() == 0)
         return feed_outcome(self, r);
-    return made || PyErr_Occurred() ? made : PyErr_NoMemory();
+    feed_keep(self, r, NULL);
+    return NULL;
 }
 
 /* next_views(maker, timeout) -> a batch of the maker's whose tensors are views of the slot; or as
@@ -319,7 +388,7 @@ static PyObject *feed_next_whole(PyObject *object, PyObject *const *arguments, P
     return feed_tensors(object, arguments, count, FEED_WHOLE);
 }
 
-/* note(batch): whoever has moved it to a device hands it out now. */
+/* note(batch): whoever has moved it to a device hands it out now, unless a signal comes first. */
 static PyObject *feed_note_batch(PyObject *object, PyObject *batch) {
     FeedObject *self = (FeedObject *)object;
 
@@ -327,7 +396,11 @@ static PyObject *feed_note_batch(PyObject *object, PyObject *batch) {
         PyErr_SetString(PyExc_TypeError, "a batch is wanted");
         return NULL;
     }
+    if (PyErr_CheckSignals() < 0)
+        return NULL;
     feed_note(self, batch_object_batch(batch));
+    lease_unref(self->kept);
+    self->kept = NULL;
     Py_RETURN_NONE;
 }
 
@@ -399,13 +472,14 @@ static PyObject *feed_cursor(PyObject *object, void *unused) {
 static PyObject *feed_ready(PyObject *object, void *unused) {
     FeedObject *self = (FeedObject *)object;
 
-    return PyBool_FromLong(self->ahead && ahead_is_ready(self->ahead));
+    return PyBool_FromLong(self->kept || (self->ahead && ahead_is_ready(self->ahead)));
 }
 
 #define FEED_FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef feed_methods[] = {
     {"next", feed_next, METH_O, NULL},
+    {"next_unmoved", feed_next_unmoved, METH_O, NULL},
     {"next_views", FEED_FAST(feed_next_views), METH_FASTCALL, NULL},
     {"next_copies", FEED_FAST(feed_next_copies), METH_FASTCALL, NULL},
     {"next_whole", FEED_FAST(feed_next_whole), METH_FASTCALL, NULL},

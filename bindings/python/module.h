@@ -21,8 +21,8 @@ PyObject *module_no_new(PyTypeObject *type, PyObject *arguments, PyObject *keywo
 /* Add a type to the module; 0 or -1 with an exception. */
 int module_add_type(PyObject *module, PyType_Spec *spec);
 
-/* A batch of Python class `batch_class`, which takes over `lease`; its tensors become objects of
- * `tensor_class`. */
+/* A batch of Python class `batch_class`, which takes over `lease`, unless it cannot be made; its
+ * tensors become objects of `tensor_class`. */
 PyObject *batch_object_new(PyObject *batch_class, PyObject *tensor_class, Lease *lease);
 const SeqfeedBatch *batch_object_batch(PyObject *object);
 
