@@ -31,6 +31,7 @@ typedef struct FeedObject {
     PyObject ob_base;
     Attachment *attachment; /* NULL once closed */
     PyObject *batch_class, *tensor_class, *maker_class;
+    bool lost;    /* and not by who uses it: it is to be attached anew */
     bool busy;    /* some thread is inside a call that is one thread's at a time */
     Ahead *ahead; /* NULL until tensors are asked for */
     Lease *blank; /* for the next batch, made beforehand: what was taken must be kept */
@@ -79,11 +80,19 @@ static void feed_dealloc(PyObject *object) {
     module_free(object);
 }
 
+/* There is no attachment. */
+static PyObject *feed_gone(const FeedObject *self) {
+    if (self->lost)
+        return module_raise(-ECONNRESET, "this attachment is lost: attach again at its cursor");
+    PyErr_SetString(PyExc_ValueError, "this attachment is closed");
+    return NULL;
+}
+
 /* Enter a call that belongs to one thread, and take the attachment back from the one that copies;
  * NULL and an exception when it cannot be. */
 static Seqfeed *feed_enter(FeedObject *self) {
     if (!self->attachment) {
-        PyErr_SetString(PyExc_ValueError, "this attachment is closed");
+        (void)feed_gone(self);
         return NULL;
     }
     if (seqfeed_private_is_forked(self->attachment->feed)) {
@@ -417,24 +426,31 @@ static PyObject *feed_length(PyObject *object, PyObject *unused) {
                       : PyLong_FromLongLong(length);
 }
 
-static PyObject *feed_close(PyObject *object, PyObject *unused) {
-    FeedObject *self = (FeedObject *)object;
-
-    if (self->busy) {
+static PyObject *feed_end(FeedObject *self, bool lost) {
+    /* A forked child has not got the thread that waits. */
+    if (self->busy && self->attachment && !seqfeed_private_is_forked(self->attachment->feed)) {
         PyErr_SetString(PyExc_RuntimeError, "another thread waits on this attachment");
         return NULL;
     }
+    self->lost = lost;
     feed_leave(self);
     Py_RETURN_NONE;
+}
+
+static PyObject *feed_close(PyObject *object, PyObject *unused) {
+    return feed_end((FeedObject *)object, false);
+}
+
+/* lose(): the same, but next() then raises what it does when the daemon has gone. */
+static PyObject *feed_lose(PyObject *object, PyObject *unused) {
+    return feed_end((FeedObject *)object, true);
 }
 
 static PyObject *feed_text(PyObject *object, const char *(*get)(const Seqfeed *)) {
     FeedObject *self = (FeedObject *)object;
 
-    if (!self->attachment) {
-        PyErr_SetString(PyExc_ValueError, "this attachment is closed");
-        return NULL;
-    }
+    if (!self->attachment)
+        return feed_gone(self);
     return PyUnicode_FromString(get(self->attachment->feed));
 }
 
@@ -444,6 +460,10 @@ static PyObject *feed_start_cursor(PyObject *object, void *unused) {
 
 static PyObject *feed_plan(PyObject *object, void *unused) {
     return feed_text(object, seqfeed_plan);
+}
+
+static PyObject *feed_lost(PyObject *object, void *unused) {
+    return PyBool_FromLong(((FeedObject *)object)->lost);
 }
 
 static PyObject *feed_slots(PyObject *object, void *unused) {
@@ -486,10 +506,12 @@ static PyMethodDef feed_methods[] = {
     {"note", feed_note_batch, METH_O, NULL},
     {"length", feed_length, METH_NOARGS, NULL},
     {"close", feed_close, METH_NOARGS, NULL},
+    {"lose", feed_lose, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 static PyGetSetDef feed_fields[] = {{"start_cursor", feed_start_cursor, NULL, NULL, NULL},
                                     {"plan", feed_plan, NULL, NULL, NULL},
+                                    {"lost", feed_lost, NULL, NULL, NULL},
                                     {"slots", feed_slots, NULL, NULL, NULL},
                                     {"seen", feed_seen, NULL, NULL, NULL},
                                     {"epoch", feed_epoch, NULL, NULL, NULL},

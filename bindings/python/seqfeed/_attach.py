@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import re
 import sys
@@ -20,10 +21,17 @@ RETRY_FIRST, RETRY_MOST = 0.02, 1.0
 Result = TypeVar("Result")
 
 
-def _cursor_of(state: Dict[str, Any]) -> str:
+def _cursor_of(state: str | Dict[str, Any]) -> str:
+    if isinstance(state, str):
+        return state
+    if not isinstance(state, dict):
+        raise TypeError(f"a state_dict() of a feed or a cursor is wanted, not {state!r}")
     if "cursor" not in state:
         raise ValueError(f"this is no state_dict() of a feed: it has no 'cursor', but {sorted(state)}")
-    return str(state["cursor"])
+    cursor = state["cursor"]
+    if not isinstance(cursor, str):
+        raise ValueError(f"this is no state_dict() of a feed: its 'cursor' is {cursor!r}, no text")
+    return cursor
 
 
 class CursorError(ValueError):
@@ -56,6 +64,18 @@ def _interruptible(function: Callable[[], Result]) -> Result:
     return result.pop()
 
 
+def whole(name: str, value: Any, least: int, most: Optional[int] = None) -> int:
+    """A number of the caller, of whatever type; else an error that names it."""
+    wanted = f"{name} must be a whole number from {least} {'on' if most is None else f'to {most}'}, not {value!r}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(wanted) from None
+    if number < least or (most is not None and number > most):
+        raise ValueError(wanted)
+    return number
+
+
 def position(cursor: str) -> tuple[int, int]:
     """(epoch, index) of a cursor."""
     epoch = re.search(r";epoch=(\d+)", cursor)
@@ -77,17 +97,18 @@ class Feed:
         self._options = options
         self._timeout = timeout
         self._pid = os.getpid()
-        self._attachment = self._open(timeout)
+        self._attachment = self._open(options, timeout)
         # What was handed out by this attachment, the attachment knows; and before it:
         self._from: str = options["cursor"] or self._attachment.start_cursor
         self._from_epoch = 0  # of the last batch
         self._before = 0      # batches of this epoch
         self._first = position(self._from)[1]  # index at which this epoch began here
 
-    def _open(self, timeout: float) -> _seqfeed.Attachment:
+    @staticmethod
+    def _open(options: Dict[str, Any], timeout: float) -> _seqfeed.Attachment:
         try:
             return _interruptible(lambda: _seqfeed.attach(
-                batch_class=Batch, tensor_class=Tensor, timeout=timeout, **self._options))
+                batch_class=Batch, tensor_class=Tensor, timeout=timeout, **options))
         except OSError as error:
             if error.errno == errno.ESTALE:
                 raise CursorError(error.strerror) from None
@@ -112,25 +133,30 @@ class Feed:
         and raises TimeoutError. BufferError, at once: this process holds all batches there are, or the
         oldest. Drained: none will follow. ConnectionRefusedError: the daemon is gone and none came back.
         OSError: the stream failed, as over damaged data; the sentence names file and block."""
-        return self._next(-1.0 if timeout is None else max(0.0, timeout))
+        if timeout is None:
+            return self._next(-1.0)
+        seconds = max(0.0, timeout)
+        return self._next(seconds, time.monotonic() + seconds)
 
     # After a training step caches are cold, and each line of Python counts.
-    def _next(self, seconds: float) -> Optional[Batch]:
+    def _next(self, seconds: float, deadline: Optional[float] = None) -> Optional[Batch]:
         try:
             got = self._attachment.next(seconds)
         except ConnectionResetError:
-            got = self._take_again("next", seconds)
+            got = self._take_again("next", seconds, deadline=deadline)
         if got.__class__ is int:
             self._ended(got)
             return None
         batch: Batch = got
         return batch
 
-    def _take_again(self, way: str, *arguments: Any) -> Any:
+    def _take_again(self, way: str, *arguments: Any, deadline: Optional[float] = None) -> Any:
         """The attachment has been lost: what this method of the one after it gives, a batch, or a
-        number, which is for _ended()."""
+        number, which is for _ended(). deadline: of the only argument, which says how long to wait."""
         while True:
-            self._again()
+            self._again(deadline)
+            if deadline is not None:
+                arguments = (max(0.0, deadline - time.monotonic()),)
             try:
                 return getattr(self._attachment, way)(*arguments)
             except ConnectionResetError:
@@ -152,31 +178,47 @@ class Feed:
                           "another daemon")
         self._before = self._first = 0  # as the attachment has done for itself
 
-    def _again(self) -> None:
-        """The daemon is gone: attach at the last cursor as soon as there is one again."""
-        print("seqfeed: the daemon is gone, waiting for another", file=sys.stderr)
-        deadline = time.monotonic() + self._timeout
+    def _again(self, deadline: Optional[float]) -> None:
+        """The daemon is gone, or was left to attach elsewhere and that failed: attach at the last cursor
+        as soon as there is one again. Whatever ends this early, the next call tries again."""
+        if os.getpid() != self._pid:
+            raise ChildProcessError(errno.ECHILD, "this process was forked after the attach: attach again in it")
+        if not self._attachment.lost:
+            print("seqfeed: the daemon is gone, waiting for another", file=sys.stderr)
+        limit = time.monotonic() + self._timeout
+        if deadline is not None:
+            limit = min(limit, deadline)
         pause = RETRY_FIRST
         cursor, epoch, seen = self.cursor, self._epoch, self._seen
         while True:
             try:
-                self._move(cursor, max(0.1, deadline - time.monotonic()))
-                self._from, self._from_epoch, self._before = cursor, epoch, seen
+                self._move(cursor, max(0.1, limit - time.monotonic()), _from_epoch=epoch, _before=seen)
                 return
-            except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError):
-                if time.monotonic() + pause > deadline:
+            except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError) as error:
+                if time.monotonic() + pause > limit:
+                    if limit == deadline:
+                        raise TimeoutError(errno.ETIMEDOUT, "no batch came in time: the daemon is gone and "
+                                           "none has come back yet") from error
                     raise
             time.sleep(pause)
             pause = min(2 * pause, RETRY_MOST)
 
-    def _move(self, cursor: Optional[str], timeout: float) -> None:
-        self._attachment.close()
-        self._options = {**self._options, "cursor": cursor, "join_next": False}
-        self._attachment = self._open(timeout)
+    def _move(self, cursor: str, timeout: float, **place: Any) -> None:
+        """Attach at a cursor, and then change what is named. Until then nothing changes but that the
+        attachment is lost: whoever next asks for a batch attaches where it stood."""
+        options = {**self._options, "cursor": cursor, "join_next": False}
+        self._attachment.lose()
+        # In one step, for a signal's handler may raise between any two.
+        vars(self).update(place, _attachment=self._open(options, timeout), _options=options, _from=cursor,
+                          _pid=os.getpid())
 
     def __len__(self) -> int:
         """Batches of the current epoch for this rank: what a `for` will have given at its end."""
-        return self._before + self._attachment.length()
+        try:
+            rest = self._attachment.length()
+        except ConnectionResetError:
+            rest = self._take_again("length")
+        return self._before + int(rest)
 
     @property
     def epoch_length(self) -> int:
@@ -194,21 +236,26 @@ class Feed:
         """What the loop has consumed, as a small dictionary; rank 0's serves all ranks."""
         return {"feed": self._options["feed"], "cursor": self.cursor}
 
-    def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Go on after the batch that was the last one when `state` was taken. Raises what attach()
-        raises; every process of the group does the same."""
+    def load_state_dict(self, state: str | Dict[str, Any]) -> None:
+        """Go on after the batch that was the last one when `state`, or the cursor that it names, was
+        taken. Raises what attach() raises; every process of the group does the same."""
         self.seek(_cursor_of(state))
 
     def seek(self, cursor: str) -> None:
         """Go on at a cursor: of a batch, or "sf1;epoch=E" for the start of an epoch. Every process of
-        the group does the same. Raises what attach() raises, and the feed is closed then."""
-        self._move(cursor, self._timeout)
-        self._from = cursor
-        self._before = 0
-        self._first = position(cursor)[1]
+        the group does the same. Raises what attach() raises; the feed then stands where it did, and the
+        next batch is attached for anew."""
+        if not isinstance(cursor, str):
+            raise TypeError(f"cursor: text as a batch has it is wanted, not {cursor!r}")
+        try:
+            self._move(cursor, self._timeout, _before=0, _first=position(cursor)[1])
+        except (OSError, ValueError) as error:
+            error.add_note("The feed stands where it did: go on with it, or load another state.")
+            raise
 
     def set_epoch(self, epoch: int) -> None:
         """Begin this epoch, unless the feed stands in it already."""
+        epoch = whole("epoch", epoch, 0)
         if position(self.cursor)[0] != epoch:
             self.seek(f"sf1;epoch={epoch}")
 
@@ -296,7 +343,7 @@ def attach(feed: str, *, socket: Optional[os.PathLike[str] | str] = None, rank: 
         raise ValueError(f"members={members}: at least 1")
     place = _ranks.place(rank, world_size, local_world_size)
     group, local, count = _group(group, members, local_world_size, place, join)
-    cursor = _cursor_of(resume) if isinstance(resume, dict) else resume
+    cursor = None if resume is None else _cursor_of(resume)
     options = {"feed": feed, "socket": None if socket is None else os.fspath(socket), "group": group,
                "cursor": cursor, "rank": place.rank, "world": place.world, "local": local,
                "members": count, "seed": seed, "join_next": join == "next"}

@@ -13,6 +13,7 @@ def attach(*, feed: str, socket: Optional[str], group: Optional[str], cursor: Op
 class Attachment:
     start_cursor: str
     plan: str
+    lost: bool
     slots: int
     seen: int
     epoch: int
@@ -27,6 +28,7 @@ class Attachment:
     def note(self, batch: Any, /) -> None: ...
     def length(self) -> int: ...
     def close(self) -> None: ...
+    def lose(self) -> None: ...
 
 class Batch:
     epoch: int

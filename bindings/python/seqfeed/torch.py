@@ -263,7 +263,7 @@ class Loader:
         """What the loop has been given; rank 0's serves all ranks."""
         return self.feed.state_dict()
 
-    def load_state_dict(self, state: Dict[str, Any]) -> None:
+    def load_state_dict(self, state: Union[str, Dict[str, Any]]) -> None:
         """Go on after the batch that was the last one when `state` was taken."""
         self.feed.load_state_dict(state)
 
