@@ -552,21 +552,25 @@ static PyObject *feed_object_new(PyObject *module, Seqfeed *feed, PyObject *batc
 }
 
 PyObject *feed_object_attach(PyObject *module, PyObject *arguments, PyObject *keywords) {
-    static const char *const names[] = {
-        "feed",    "socket", "group",     "cursor",  "rank",        "world",        "local",
-        "members", "seed",   "join_next", "timeout", "batch_class", "tensor_class", NULL};
+    static const char *const names[] = {"feed",         "socket",    "group",   "cursor",
+                                        "rank",         "world",     "local",   "members",
+                                        "seed",         "join_next", "timeout", "batch_class",
+                                        "tensor_class", "attempt",   NULL};
     SeqfeedOptions options = {0};
     SeqfeedError error = {0};
-    PyObject *seed, *batch_class, *tensor_class;
+    PyObject *seed, *batch_class, *tensor_class, *attempt,
+        *attempt_class = PyObject_GetAttrString(module, "Attempt");
     Seqfeed *feed = NULL;
     double timeout;
     int join, r;
 
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "szzzIIIIOpdOO",
+    Py_XDECREF(attempt_class); /* the module has it */
+    if (!attempt_class ||
+        !PyArg_ParseTupleAndKeywords(arguments, keywords, "szzzIIIIOpdOOO!",
                                      (char **)(uintptr_t)names, &options.feed, &options.socket,
                                      &options.group, &options.cursor, &options.rank, &options.world,
                                      &options.local_ranks, &options.members, &seed, &join, &timeout,
-                                     &batch_class, &tensor_class))
+                                     &batch_class, &tensor_class, attempt_class, &attempt))
         return NULL;
     if (seed != Py_None) {
         options.seed = PyLong_AsUnsignedLongLong(seed);
@@ -577,8 +581,9 @@ PyObject *feed_object_attach(PyObject *module, PyObject *arguments, PyObject *ke
     if (join)
         options.flags |= SEQFEED_JOIN_NEXT;
     options.timeout_ns = nanoseconds(timeout);
-    Py_BEGIN_ALLOW_THREADS r = seqfeed_attach(&feed, &options, &error);
-    Py_END_ALLOW_THREADS if (r < 0) return module_raise(r, error.text);
+    r = attempt_object_attach(attempt, &options, &feed, &error);
+    if (r < 0)
+        return module_raise(r, error.text);
     return feed_object_new(module, feed, batch_class, tensor_class);
 }
 

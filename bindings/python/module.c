@@ -59,10 +59,10 @@ int module_add_type(PyObject *module, PyType_Spec *spec) {
 }
 
 static int module_execute(PyObject *module) {
-    return feed_object_register(module) < 0 || batch_object_register(module) < 0 ||
-                   tensor_object_register(module) < 0 || memory_object_register(module) < 0 ||
-                   maker_object_register(module) < 0 || dataset_object_register(module) < 0 ||
-                   writer_object_register(module) < 0 ||
+    return attempt_object_register(module) < 0 || feed_object_register(module) < 0 ||
+                   batch_object_register(module) < 0 || tensor_object_register(module) < 0 ||
+                   memory_object_register(module) < 0 || maker_object_register(module) < 0 ||
+                   dataset_object_register(module) < 0 || writer_object_register(module) < 0 ||
                    PyModule_AddStringConstant(module, "version", SEQFEED_VERSION) < 0
                ? -1
                : 0;

@@ -73,6 +73,11 @@ PyObject *tensor_dlpack_view(Lease *lease, const SeqfeedTensor *view, bool bool_
 PyObject *tensor_dlpack(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused);
 
+/* As seqfeed_attach(), and the Attempt may be cancelled meanwhile: -ECANCELED. */
+int attempt_object_attach(PyObject *attempt, const SeqfeedOptions *options, Seqfeed **ret_feed,
+                          SeqfeedError *error);
+
+int attempt_object_register(PyObject *module);
 int feed_object_register(PyObject *module);
 int batch_object_register(PyObject *module);
 int tensor_object_register(PyObject *module);

@@ -329,9 +329,10 @@ static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach 
     return r;
 }
 
-SEQFEED_API int seqfeed_attach(Seqfeed **ret_feed, const SeqfeedOptions *options,
-                               SeqfeedError *error) {
-    SeqfeedPrivateAttach attach;
+/* The first half of an attach: connected, and all else is asked for with
+ * seqfeed_private_take_seat(). Whoever gives up in between shuts the socket down. */
+static inline int seqfeed_private_open(Seqfeed **ret_feed, SeqfeedPrivateAttach *attach,
+                                       const SeqfeedOptions *options, SeqfeedError *error) {
     int64_t timeout_ns = options->timeout_ns > 0 ? options->timeout_ns
                                                  : 60 * SEQFEED_PRIVATE_SECOND;
     int64_t limit_ns = INT64_C(1000000) * SEQFEED_PRIVATE_SECOND;
@@ -340,19 +341,36 @@ SEQFEED_API int seqfeed_attach(Seqfeed **ret_feed, const SeqfeedOptions *options
 
     if (timeout_ns > limit_ns)
         timeout_ns = limit_ns;
-    attach.options = options;
-    attach.deadline_ns = seqfeed_private_now() + timeout_ns;
-    attach.patience_ns = attach.deadline_ns + 2 * SEQFEED_PRIVATE_SECOND;
-    attach.error = error;
-    r = seqfeed_private_request(&attach);
+    attach->options = options;
+    attach->deadline_ns = seqfeed_private_now() + timeout_ns;
+    attach->patience_ns = attach->deadline_ns + 2 * SEQFEED_PRIVATE_SECOND;
+    attach->error = error;
+    r = seqfeed_private_request(attach);
     if (r < 0)
         return r;
     feed = (Seqfeed *)calloc(1, sizeof *feed);
     if (!feed)
         return seqfeed_private_fail(error, -ENOMEM, "not enough memory");
     seqfeed_private_mark_process(feed);
-    feed->socket = seqfeed_private_connect(options->socket, attach.deadline_ns, error);
-    r = feed->socket < 0 ? feed->socket : seqfeed_private_take_seat(feed, &attach);
+    feed->socket = seqfeed_private_connect(options->socket, attach->deadline_ns, error);
+    if (feed->socket < 0) {
+        r = feed->socket;
+        seqfeed_detach(feed);
+        return r;
+    }
+    *ret_feed = feed;
+    return 0;
+}
+
+SEQFEED_API int seqfeed_attach(Seqfeed **ret_feed, const SeqfeedOptions *options,
+                               SeqfeedError *error) {
+    SeqfeedPrivateAttach attach;
+    Seqfeed *feed = NULL;
+    int r = seqfeed_private_open(&feed, &attach, options, error);
+
+    if (r < 0)
+        return r;
+    r = seqfeed_private_take_seat(feed, &attach);
     if (r < 0) {
         seqfeed_detach(feed);
         return r;

@@ -152,3 +152,29 @@ def test_no_memory_for_the_object(start, corpus):
         del batch
         refused += 1
     assert seen == list(range(12)) and refused > 12
+
+
+@pytest.mark.parametrize("seat", [{"members": 2}, {"rank": 0, "world_size": 2, "local_world_size": 2, "members": 1}],
+                         ids=["members", "ranks"])
+def test_an_attach_that_was_interrupted_has_no_seat(start, corpus, alarm, seat):
+    """Else its thread would be taken for one of those who are waited for, or have the place of the next try."""
+    daemon = start(corpus[1], batch={"size": 8})
+    begun = time.monotonic()
+    for _ in range(2):
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        with pytest.raises(Alarm) as raised:
+            seqfeed.attach("train", socket=daemon.socket, group="pair", timeout=20, **seat)
+        assert raised.value.__traceback__  # which keeps all that its frames had
+    assert time.monotonic() - begun < 3
+    with pytest.raises(TimeoutError, match="1 of 2|rank 1"):
+        seqfeed.attach("train", socket=daemon.socket, group="pair", timeout=0.5, **seat)
+    feeds = []
+
+    def attach(**more):
+        feeds.append(seqfeed.attach("train", socket=daemon.socket, group="pair", timeout=20, **{**seat, **more}))
+
+    other = threading.Thread(target=attach, kwargs={"rank": 1} if "rank" in seat else {})
+    other.start()
+    attach()
+    other.join()
+    assert sorted(next(feed).index for feed in feeds) == ([0, 1] if "rank" in seat else [0, 0])

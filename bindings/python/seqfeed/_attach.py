@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, NoReturn, Optional, TypeVar
+from typing import Any, Callable, Dict, Iterator, NoReturn, Optional
 
 from . import _ranks, _seqfeed
 from ._batch import Batch, Tensor
@@ -17,8 +17,6 @@ from ._batch import Batch, Tensor
 END_OF_EPOCH = 1
 DRAINED = 2
 RETRY_FIRST, RETRY_MOST = 0.02, 1.0
-
-Result = TypeVar("Result")
 
 
 def _cursor_of(state: str | Dict[str, Any]) -> str:
@@ -42,23 +40,32 @@ class Drained(RuntimeError):
     """The daemon hands out no more batches. state_dict() resumes at another one."""
 
 
-def _interruptible(function: Callable[[], Result]) -> Result:
+def _interruptible(function: Callable[[_seqfeed.Attempt], _seqfeed.Attachment]) -> _seqfeed.Attachment:
     """Call it so that Ctrl-C is answered at once: what waits is another thread. One that is left
-    behind ends at its own time-out and lets go of what it got."""
+    behind gives its seat back."""
+    attempt = _seqfeed.Attempt()
     if threading.current_thread() is not threading.main_thread():
-        return function()
-    result: list[Result] = []
+        return function(attempt)
+    result: list[_seqfeed.Attachment] = []
     failure: list[BaseException] = []
 
     def work() -> None:
         try:
-            result.append(function())
+            result.append(function(attempt))
         except BaseException as error:  # handed over, whatever it is
             failure.append(error)
 
     thread = threading.Thread(target=work, name="seqfeed-attach", daemon=True)
-    thread.start()
-    thread.join()
+    try:
+        thread.start()
+        thread.join()
+    except BaseException:
+        attempt.cancel()
+        if thread.ident is not None:
+            thread.join(1.0)
+        for each in result:  # which the traceback would keep
+            each.close()
+        raise
     if failure:
         raise failure.pop()
     return result.pop()
@@ -107,8 +114,8 @@ class Feed:
     @staticmethod
     def _open(options: Dict[str, Any], timeout: float) -> _seqfeed.Attachment:
         try:
-            return _interruptible(lambda: _seqfeed.attach(
-                batch_class=Batch, tensor_class=Tensor, timeout=timeout, **options))
+            return _interruptible(lambda attempt: _seqfeed.attach(
+                batch_class=Batch, tensor_class=Tensor, timeout=timeout, attempt=attempt, **options))
         except OSError as error:
             if error.errno == errno.ESTALE:
                 raise CursorError(error.strerror) from None

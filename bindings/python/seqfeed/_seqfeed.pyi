@@ -7,7 +7,12 @@ version: str
 
 def attach(*, feed: str, socket: Optional[str], group: Optional[str], cursor: Optional[str], rank: int,
            world: int, local: int, members: int, seed: Optional[int], join_next: bool, timeout: float,
-           batch_class: type, tensor_class: type) -> Attachment: ...
+           batch_class: type, tensor_class: type, attempt: Attempt) -> Attachment: ...
+
+@final
+class Attempt:
+    def __new__(cls) -> Attempt: ...
+    def cancel(self) -> None: ...
 
 @final
 class Attachment:
