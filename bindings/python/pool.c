@@ -1,17 +1,45 @@
 /* SPDX-License-Identifier: MIT */
 #include "pool.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 enum { POOL_ALIGN = 4096 };
 
-/* Chunks of Python's memory whose last tensor died, maybe without the interpreter: whoever next has
- * its lock and asks a pool for something buries them. */
+/* Chunks of Python's memory whose last tensor died, maybe without the interpreter, which is asked
+ * to bury them soon; if it cannot be asked, whoever next wants something of a pool does. */
 static PoolChunk *pool_dead;
+static bool pool_asked;
 
 PoolChunk *pool_chunk_ref(PoolChunk *chunk) {
     __atomic_add_fetch(&chunk->references, 1, __ATOMIC_RELAXED);
     return chunk;
+}
+
+static void pool_bury(void) {
+    PoolChunk *chunk;
+
+    __atomic_store_n(&pool_asked, false, __ATOMIC_SEQ_CST);
+    chunk = __atomic_exchange_n(&pool_dead, NULL, __ATOMIC_SEQ_CST);
+    while (chunk) {
+        PoolChunk *next = chunk->next_dead;
+
+        PyBuffer_Release(&chunk->owner);
+        free(chunk);
+        chunk = next;
+    }
+}
+
+static int pool_bury_asked(void *unused) {
+    pool_bury();
+    return 0;
+}
+
+/* Any thread; not once the interpreter has ended. */
+static void pool_ask(void) {
+    if (Py_IsInitialized() && !__atomic_exchange_n(&pool_asked, true, __ATOMIC_SEQ_CST) &&
+        Py_AddPendingCall(pool_bury_asked, NULL) < 0)
+        __atomic_store_n(&pool_asked, false, __ATOMIC_SEQ_CST);
 }
 
 void pool_chunk_unref(PoolChunk *chunk) {
@@ -23,21 +51,10 @@ void pool_chunk_unref(PoolChunk *chunk) {
         return;
     }
     chunk->next_dead = __atomic_load_n(&pool_dead, __ATOMIC_RELAXED);
-    while (!__atomic_compare_exchange_n(&pool_dead, &chunk->next_dead, chunk, 0, __ATOMIC_RELEASE,
+    while (!__atomic_compare_exchange_n(&pool_dead, &chunk->next_dead, chunk, 0, __ATOMIC_SEQ_CST,
                                         __ATOMIC_RELAXED))
         ;
-}
-
-static void pool_bury(void) {
-    PoolChunk *chunk = __atomic_exchange_n(&pool_dead, NULL, __ATOMIC_ACQUIRE);
-
-    while (chunk) {
-        PoolChunk *next = chunk->next_dead;
-
-        PyBuffer_Release(&chunk->owner);
-        free(chunk);
-        chunk = next;
-    }
+    pool_ask();
 }
 
 /* True when it could be filled; else an exception. */

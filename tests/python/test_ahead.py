@@ -9,6 +9,7 @@ import pickle
 import random
 import threading
 import time
+import weakref
 
 import harness
 import pytest
@@ -303,6 +304,36 @@ def test_no_memory_loses_no_batch(start, corpus):
         kept[0] = feed._attachment.next_copies(_seqfeed.Maker(dict, torch._C._from_dlpack, None, lambda size: bytearray(1), False), 0.0)
     with pytest.raises(TypeError):
         feed._attachment.next_copies(None, -1.0)
+
+
+def test_memory_goes_back_with_the_last_batch(start, corpus):
+    """Not only when somebody else wants some: it may be pinned."""
+    class Piece(bytearray):
+        """Has weak references."""
+
+    feed = seqfeed.attach("train", socket=start(corpus[1], batch={"size": 8}).socket)
+
+    def allocate(size):
+        piece = Piece(size)
+        places.append(weakref.ref(piece))
+        return piece
+
+    places = []
+    maker = _seqfeed.Maker(seqfeed.torch.TorchBatch, torch._C._from_dlpack, seqfeed.torch._boolean(), allocate, False)
+    batches = [feed._attachment.next_copies(maker, -1.0) for _ in range(6)]
+    feed.close()
+    del maker, feed
+    assert sum(place() is not None for place in places) >= 6
+    last = batches.pop()["tokens"]
+    del batches
+    gc.collect()
+    harness.wait_until(lambda: sum(place() is not None for place in places) == 1, "memory is kept")
+    thread = threading.Thread(target=lambda held: held.clear(), args=([last],))  # on whatever thread
+    del last
+    thread.start()
+    thread.join()
+    del thread
+    harness.wait_until(lambda: not any(place() for place in places), "memory is kept")
 
 
 def test_ctrl_c_while_memory_is_made_is_heard(start, corpus):
