@@ -132,3 +132,18 @@ def test_a_forked_child_closes_what_a_thread_waits_for(start, corpus):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     daemon.tool("drain")  # ends the wait
     harness.wait_until(lambda: not waiting.is_alive(), "the thread waits for ever")
+
+
+def test_a_private_daemon_does_not_last_as_long_as_a_forked_child(corpus):
+    daemon = seqfeed.Daemon({"feeds": {"train": {"dataset": corpus[1]}}})
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        begun = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - begun < 5
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

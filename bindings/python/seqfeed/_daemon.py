@@ -17,6 +17,20 @@ from typing import Any, Mapping, Optional, Union
 HOLD = 'printf "%s\\n" "$SEQFEED_SOCKET"; exec cat >/dev/null'
 
 
+# The processes whose standard input we hold.
+_held: weakref.WeakSet[subprocess.Popen[str]] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """In a forked child: else the daemon would last as long as the child."""
+    for process in _held:
+        if process.stdin:
+            process.stdin.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 class DaemonError(RuntimeError):
     """The daemon did not start; the text is what it said."""
 
@@ -93,6 +107,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 [tool, "run", str(path), "--", "/bin/sh", "-c", HOLD], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+        _held.add(self._process)
         self._finalizer = weakref.finalize(self, _end, self._process, folder, os.getpid())
         assert self._process.stdout
         self.socket: str = self._process.stdout.readline().strip()
