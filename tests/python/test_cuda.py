@@ -3,6 +3,7 @@
 happen late, from whatever then stands in the buffer. On a real one the bytes are compared."""
 import contextlib
 import ctypes
+import gc
 
 import pytest
 import seqfeed
@@ -98,6 +99,44 @@ def test_a_buffer_waits_for_its_copy(start, corpus, machine):
     assert loader._maker.chunks <= machine.late + 3
 
 
+@pytest.mark.parametrize("machine", [8], indirect=True)
+def test_memory_outlives_a_loader_while_a_device_reads_it(start, corpus, machine):
+    daemon = start(corpus[1], batch={"size": 8})
+    wanted = [batch["tokens"].numpy().copy() for batch in seqfeed.attach("train", socket=daemon.socket)]
+    seen = []
+    for _ in range(3):  # each is gone with copies in flight, and the next one wants memory like theirs
+        loader = seqfeed.torch.Loader("train", socket=daemon.socket, device="cuda")
+        seen.append([batch["tokens"] for _, batch in zip(range(5), loader)])
+        loader.close()
+        del loader
+        gc.collect()
+        used = [torch.full((1 << number,), 99, dtype=torch.uint8) for number in range(8, 18) for _ in range(4)]
+        del used
+    for event in machine.events:
+        machine.happen(event)
+    for tokens in seen:
+        assert all((one.numpy() == other).all() for one, other in zip(tokens, wanted))
+    for _ in zip(range(1), seqfeed.torch.Loader("train", socket=daemon.socket, device="cuda")):
+        assert not seqfeed.torch._left_flying  # those that have happened are let go of
+
+
+@pytest.mark.parametrize("machine", [0], indirect=True)
+def test_who_needs_no_device_does_not_begin_with_cuda(start, corpus, machine, monkeypatch):
+    daemon = start(corpus[1], batch={"size": 8})
+    asked, empty, in_use = [], torch.empty, [False]
+
+    def record(*shape, pin_memory=False, **more):
+        asked.append(pin_memory)
+        return empty(*shape, **more)
+
+    monkeypatch.setattr(torch, "empty", record)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use[0])
+    assert len(list(seqfeed.torch.Loader("train", socket=daemon.socket))) == 26 and not any(asked)
+    in_use[0] = True
+    assert len(list(seqfeed.torch.Loader("train", socket=daemon.socket))) == 26 and any(asked)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that this torch can use")
 @pytest.mark.parametrize("tensors", ["seed", {
     "tokens": {"from": "tokens", "dtype": "int32"}, "mask": {"mask": "lengths"},
@@ -110,4 +149,5 @@ def test_on_a_device_it_is_the_same(start, corpus, tensors):
         for one, other in zip(here, there):
             for name in one:
                 assert other[name].device.type == "cuda" and torch.equal(one[name], other[name].cpu()), name
-    assert all(each.is_pinned() for each in here[0].values())
+    later = next(iter(seqfeed.torch.Loader("train", socket=daemon.socket)))
+    assert all(each.is_pinned() for each in later.values())  # CUDA is in use

@@ -109,24 +109,36 @@ def _pinned(size: int) -> Any:
     return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
 
 
-def _maker(moves: bool) -> _seqfeed.Maker:
-    return _seqfeed.Maker(TorchBatch, _FROM_DLPACK, _boolean(),
-                          _pinned if torch.cuda.is_available() else None, moves)
+def _pinned_later(size: int) -> Any:
+    """Pinned once the process uses CUDA. To be the first would make a context, on the first device
+    whatever the rank, and processes that are forked later could not use CUDA."""
+    return _pinned(size) if torch.cuda.is_initialized() else _seqfeed.Memory(size)
+
+
+def _maker(moves: bool, on_cuda: bool) -> _seqfeed.Maker:
+    later = _pinned_later if torch.backends.cuda.is_built() else None
+    return _seqfeed.Maker(TorchBatch, _FROM_DLPACK, _boolean(), _pinned if on_cuda else later, moves)
+
+
+# (event, memory) of loaders that are gone: copies that a device may still be reading.
+_left_flying: List[Any] = []
 
 
 class _Cuda:
     """Copies of whole batches to a device, on a stream of their own."""
 
     def __init__(self, device: torch.device):
+        self.flying: List[Any] = []  # (event, memory): copies that the device may still be reading
         self.device = device
         stream: Any = torch.cuda.Stream
         self.stream = stream(device)
         self.new_event: Any = torch.cuda.Event
-        self.flying: List[Any] = []  # (event, memory): copies that the device may still be reading
 
     def take(self, here: torch.Tensor, pieces: Tuple[Piece, ...]) -> Dict[str, torch.Tensor]:
         """The current stream waits for the copy. `here` is not used again before it has happened."""
         self.flying = [pair for pair in self.flying if not pair[0].query()]
+        if _left_flying:
+            _left_flying[:] = [pair for pair in _left_flying if not pair[0].query()]
         with torch.cuda.stream(self.stream):
             there = here.to(self.device, non_blocking=True)
             event = self.new_event()
@@ -137,6 +149,9 @@ class _Cuda:
         there.record_stream(current)
         return {name: there[offset:offset + size].view(DTYPES[dtype]).view(shape)
                 for name, dtype, shape, offset, size in pieces}
+
+    def __del__(self, left: List[Any] = _left_flying) -> None:
+        left.extend(self.flying)
 
 
 def check_plans(feed: Feed) -> None:
@@ -202,9 +217,9 @@ class Loader:
         self.feed = feed if isinstance(feed, Feed) else attach(feed, **_seat(options))
         self.evaluate = evaluate
         self._device = None if device is None or torch.device(device).type == "cpu" else torch.device(device)
-        self._maker = _maker(self._device is not None)
         self._cuda = (_Cuda(self._device) if self._device is not None and self._device.type == "cuda"
                       and torch.cuda.is_available() else None)
+        self._maker = _maker(self._device is not None, self._cuda is not None)
         self._way = "next_views" if zero_copy else "next_whole" if self._cuda else "next_copies"
         check_plans(self.feed)
 
