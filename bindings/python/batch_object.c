@@ -110,6 +110,10 @@ static int batch_contains(PyObject *object, PyObject *key) {
     const char *name = PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, NULL) : NULL;
     SeqfeedTensor tensor;
 
+    if (self->lease->released) {
+        (void)batch_void();
+        return -1;
+    }
     if (!name)
         return PyErr_Occurred() ? -1 : 0;
     return seqfeed_tensor(&self->lease->batch, name, &tensor) == 0;

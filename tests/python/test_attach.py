@@ -194,6 +194,24 @@ def test_time_outs_and_refusals(start, corpus, tmp_path):
         next(feed)
 
 
+def test_arguments_are_named(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8})
+    for name, value, error in (("rank", "1", TypeError), ("world_size", 1.5, TypeError), ("seed", -1, ValueError),
+                               ("seed", 1 << 64, ValueError), ("members", 1 << 33, ValueError),
+                               ("members", 0, ValueError), ("local_world_size", [], TypeError),
+                               ("timeout", -1, ValueError), ("timeout", float("nan"), ValueError),
+                               ("timeout", None, TypeError)):
+        with pytest.raises(error, match=f"^{name} must be .*not "):
+            seqfeed.attach("train", socket=daemon.socket, **{"group": "g", name: value})
+    with pytest.raises(TypeError, match="^feed: the name of a feed"):
+        seqfeed.attach(seqfeed.Dataset(corpus[1]))
+    seqfeed.attach("train", socket=daemon.socket, rank=numpy.int64(0), world_size=numpy.int64(1), timeout=0).close()
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        seqfeed.attach("train", socket=daemon.socket, group="g", members=2, timeout=0)  # one try
+    assert time.monotonic() - begun < 5
+
+
 def test_members_share_batches(start, corpus):
     daemon = start(corpus[1], batch={"size": 16})
     seen = [[], []]

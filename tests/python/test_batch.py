@@ -201,3 +201,12 @@ def test_dlpack_refuses_what_cannot_be(feed):
     with pytest.raises(BufferError, match="CPU"):
         tensor.__dlpack__(max_version=(1, 0), dl_device=(2, 0))
     assert "dltensor_versioned" in repr(tensor.__dlpack__(max_version=(1, 1), copy=True))
+
+
+def test_a_batch_that_was_given_back_has_no_names(start, corpus):
+    batch = next(seqfeed.attach("train", socket=start(corpus[1], batch={"size": 8}).socket))
+    assert "tokens" in batch and "nothing" not in batch and 3 not in batch
+    batch.release()
+    for ask in (lambda: "tokens" in batch, lambda: batch["tokens"], lambda: list(batch), lambda: batch.get("tokens")):
+        with pytest.raises(ValueError, match="given back"):
+            ask()

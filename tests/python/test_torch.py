@@ -79,6 +79,14 @@ def test_options_of_a_dataloader_are_answered(start, corpus):
         seqfeed.torch.TorchBatch()["tokens"]
 
 
+def test_what_is_no_feed(start, corpus):
+    with pytest.raises(TypeError, match="^feed: .*not a Dataset"):
+        seqfeed.torch.Loader(seqfeed.Dataset(corpus[1]))
+    loader = seqfeed.torch.Loader("train", socket=start(corpus[1], batch={"size": 8}).socket)
+    with pytest.raises(TypeError, match="iterate over the Loader itself"):
+        next(iter(torch.utils.data.DataLoader(loader)))
+
+
 def test_zero_copy_shares_the_slot(start, corpus):
     daemon = start(corpus[1], batch={"size": 4}, ring={"slots": 4})
     loader = seqfeed.torch.Loader("train", socket=daemon.socket, zero_copy=True)

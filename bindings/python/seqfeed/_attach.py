@@ -17,6 +17,7 @@ from ._batch import Batch, Tensor
 END_OF_EPOCH = 1
 DRAINED = 2
 RETRY_FIRST, RETRY_MOST = 0.02, 1.0
+MOST = 2**32 - 1  # ranks, members
 
 
 def _cursor_of(state: str | Dict[str, Any]) -> str:
@@ -115,7 +116,7 @@ class Feed:
     def _open(options: Dict[str, Any], timeout: float) -> _seqfeed.Attachment:
         try:
             return _interruptible(lambda attempt: _seqfeed.attach(
-                batch_class=Batch, tensor_class=Tensor, timeout=timeout, attempt=attempt, **options))
+                batch_class=Batch, tensor_class=Tensor, timeout=max(1e-9, timeout), attempt=attempt, **options))
         except OSError as error:
             if error.errno == errno.ESTALE:
                 raise CursorError(error.strerror) from None
@@ -336,8 +337,8 @@ def attach(feed: str, *, socket: Optional[os.PathLike[str] | str] = None, rank: 
     group, members: `members` processes of one group read the same batches, one copy in memory.
     join: "start", or "next" for the running stream of this group at its next batch.
     resume: a cursor or a state_dict() to go on from.  seed: instead of the feed's own.
-    timeout: seconds for the attach, waiting for the other seats included, and for coming back to a
-    daemon that was started again. Waiting gives the interpreter's lock away and answers Ctrl-C.
+    timeout: seconds for the attach, waiting for the other seats included (0: one try), and for coming
+    back to a daemon that was started again. Waiting gives the interpreter's lock away and answers Ctrl-C.
 
     Raises ValueError (options that make no sense), CursorError (a cursor of another plan),
     TimeoutError (names who is missing), ConnectionRefusedError (no daemon), PermissionError
@@ -346,8 +347,17 @@ def attach(feed: str, *, socket: Optional[os.PathLike[str] | str] = None, rank: 
         raise ValueError(f"join={join!r}: 'start' or 'next'")
     if join == "next" and resume is not None:
         raise ValueError("join='next' and resume exclude each other")
-    if members is not None and members < 1:
-        raise ValueError(f"members={members}: at least 1")
+    if not isinstance(feed, str):
+        raise TypeError(f"feed: the name of a feed in the daemon's configuration is wanted, not {feed!r}")
+    rank, world_size, local_world_size, members = (
+        None if value is None else whole(name, value, least, MOST)
+        for name, value, least in (("rank", rank, 0), ("world_size", world_size, 1),
+                                   ("local_world_size", local_world_size, 1), ("members", members, 1)))
+    seed = None if seed is None else whole("seed", seed, 0, 2**64 - 1)
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout must be a number of seconds from 0 on, not {timeout}")
     place = _ranks.place(rank, world_size, local_world_size)
     group, local, count = _group(group, members, local_world_size, place, join)
     cursor = None if resume is None else _cursor_of(resume)
@@ -368,6 +378,13 @@ ELSEWHERE.update({name: _WORKERS.format("`threads` in its configuration") for na
     "num_workers", "worker_init_fn", "multiprocessing_context", "persistent_workers", "in_order")})
 ELSEWHERE.update(prefetch_factor=_WORKERS.format("`ring: {slots: N}` of the feed"),
                  generator="order: {seed: N} of the feed in the daemon's configuration, or seed= here")
+
+
+def check_feed(feed: object) -> None:
+    """What Loaders take: TypeError for all else."""
+    if not isinstance(feed, (str, Feed)):
+        raise TypeError(f"feed: the name of a feed in the daemon's configuration is wanted, or what attach() "
+                        f"returned, not a {type(feed).__name__}")
 
 
 def check_options(options: Dict[str, Any], **more: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, Optional, Union
 import jax
 import numpy
 
-from ._attach import Feed, attach, check_options, position
+from ._attach import Feed, attach, check_feed, check_options, position
 from ._batch import Batch, Facts
 
 
@@ -30,6 +30,7 @@ class Loader:
 
     def __init__(self, feed: Union[str, Feed], *, sharding: Optional[Any] = None, **options: Any):
         check_options(options)
+        check_feed(feed)
         if not isinstance(feed, Feed):
             if jax.process_count() > 1:
                 options.setdefault("rank", jax.process_index())

@@ -24,7 +24,7 @@ import numpy
 import torch
 
 from . import _seqfeed
-from ._attach import Feed, attach, check_options, position
+from ._attach import Feed, attach, check_feed, check_options, position
 from ._batch import FIELDS, Batch, Ledger, Tensor
 from ._ranks import launched
 
@@ -213,6 +213,7 @@ class Loader:
         if torch.utils.data.get_worker_info() is not None:
             raise RuntimeError("this is a worker of a DataLoader: iterate over the Loader itself, in the "
                                "training process; the daemon does what workers would")
+        check_feed(feed)
         self._alone = not isinstance(feed, Feed) and "rank" not in options
         self.feed = feed if isinstance(feed, Feed) else attach(feed, **_seat(options))
         self.evaluate = evaluate
@@ -259,6 +260,10 @@ class Loader:
         batch._facts = facts
         self.feed._attachment.note(facts)  # not before: who was refused memory has not had it
         return batch
+
+    def __getitem__(self, place: object) -> NoReturn:
+        raise TypeError("a Loader has no places: iterate over the Loader itself; where a DataLoader was to "
+                        "be made of it, it takes that one's place")
 
     def __len__(self) -> int:
         """Batches of the whole epoch for one rank, also where it began in the middle, so that what is
