@@ -31,6 +31,22 @@ def test_arrays_are_the_batches(start, corpus):
     assert ";epoch=1;index=0;" in state["cursor"]
 
 
+def test_what_could_not_be_moved_comes_again(start, corpus, monkeypatch):
+    loader = seqfeed.jax.Loader("train", socket=start(corpus[1], batch={"size": 8}, ring={"slots": 1}).socket)
+    iterator = iter(loader)
+    seen = []
+    for _ in range(3):
+        next(iterator)
+        seen.append(loader.last.index)
+        state = loader.state_dict()
+        with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="none left"):
+            patched.setattr(jax, "device_put", lambda *_: (_ for _ in ()).throw(RuntimeError("none left")))
+            next(iterator)
+        assert loader.state_dict() == state and loader.last.index == seen[-1]
+    assert seen == [0, 1, 2] and len(list(loader)) == 23
+    assert loader.epoch == 1 and len(list(loader)) == 26
+
+
 def test_views_by_dlpack(start, corpus):
     daemon = start(corpus[1], batch={"size": 8})
     batch = next(seqfeed.attach("train", socket=daemon.socket))

@@ -44,16 +44,28 @@ class Loader:
 
     def _make(self, batch: Batch) -> Dict[str, jax.Array]:
         arrays = {name: numpy.array(batch[name].numpy()) for name in batch}
-        self.last = Facts.of(batch)
-        batch.release()
         if self.sharding is None:
             return {name: jax.device_put(array) for name, array in arrays.items()}
         make: Any = jax.make_array_from_process_local_data
         return {name: make(self.sharding, array) for name, array in arrays.items()}
 
     def __iter__(self) -> Iterator[Dict[str, jax.Array]]:
-        for batch in self.feed:
-            yield self._make(batch)
+        iter(self.feed)  # ends an epoch that was left after its last batch
+        return iter(self._next, None)
+
+    def _next(self) -> Optional[Dict[str, jax.Array]]:
+        try:
+            got = self.feed._attachment.next_unmoved(-1.0)
+        except ConnectionResetError:
+            got = self.feed._take_again("next_unmoved", -1.0)
+        if got.__class__ is int:
+            self.feed._ended(got)
+            return None
+        arrays, facts = self._make(got), Facts.of(got)
+        self.feed._attachment.note(got)  # not before: who was refused memory has not had it
+        self.last = facts
+        got.release()
+        return arrays
 
     def __len__(self) -> int:
         """Batches of the whole epoch for one process, also where it began in the middle."""
