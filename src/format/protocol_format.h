@@ -97,7 +97,7 @@ typedef struct SeqfeedWelcome {
     uint64_t start_epoch; /* where the stream started; the client releases unseen what is before its
                              cursor */
     uint64_t start_index;
-    uint64_t epoch_length; /* batches of the current epoch for this rank */
+    uint64_t epoch_length; /* batches of start_epoch for this rank, from start_index on */
     uint32_t member;       /* this member's number in its ring */
     uint32_t reserved;
 } SeqfeedWelcome;

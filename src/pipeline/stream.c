@@ -177,6 +177,7 @@ static int make_first_epoch(Stream *stream, const Heartbeat *heartbeat, Error *e
         feed_epoch_unref(stream->feed, counted);
         return error_set(error, -ENOMEM, "no memory for an epoch of feed %s", stream->feed->name);
     }
+    stream->start_rounds = stream->newest_epoch->rounds;
     return 0;
 }
 
@@ -210,7 +211,6 @@ static int make_ring(Stream *stream, StreamRing *ring, const Heartbeat *heartbea
     ring->epoch = stream_epoch_ref(stream->newest_epoch);
     atomic_store(&ring->status_epoch, stream->start_epoch);
     atomic_store(&ring->status_index, stream->start_index + ring->rank);
-    atomic_store(&ring->status_epoch_length, stream->newest_epoch->rounds);
     return 0;
 }
 
@@ -554,6 +554,6 @@ void stream_seat(const Stream *stream, uint32_t ring, uint32_t member, StreamSea
         .first = at->member_first[member],
         .start_epoch = stream->start_epoch,
         .start_index = stream->start_index,
-        .epoch_length = atomic_load(&((StreamRing *)at)->status_epoch_length),
+        .epoch_length = stream->start_rounds, /* slots may be of the next epoch by now */
     };
 }

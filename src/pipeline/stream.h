@@ -90,7 +90,7 @@ typedef struct StreamRing {
     int64_t pace_ns;      /* … how long one took then */
     uint64_t wake_at;     /* what the header says … */
     uint32_t waker;       /* … and who is asked */
-    _Atomic uint64_t status_head, status_tail, status_epoch, status_index, status_epoch_length;
+    _Atomic uint64_t status_head, status_tail, status_epoch, status_index;
     _Atomic uint32_t status_slowest;
     _Atomic uint64_t status_released[RING_MEMBERS_MAX]; /* UINT64_MAX: not there */
 } StreamRing;
@@ -133,6 +133,7 @@ struct Stream {
     uint64_t seed;
     PlanSpec plan;
     uint64_t start_epoch, start_index;
+    uint64_t start_rounds; /* from there to the end of that epoch */
     uint32_t world, members;
     uint8_t instance[16];
     FeedCursorHead cursor;

@@ -175,7 +175,6 @@ static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
     add_counts(stream, &descriptor);
     atomic_store_explicit(&ring->status_epoch, descriptor.epoch, memory_order_relaxed);
     atomic_store_explicit(&ring->status_index, descriptor.index, memory_order_relaxed);
-    atomic_store_explicit(&ring->status_epoch_length, epoch->rounds, memory_order_relaxed);
     stream_epoch_unref(stream, epoch);
     job->epoch = NULL;
 }

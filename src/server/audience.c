@@ -197,7 +197,9 @@ static bool cursors_are_close(const Audience *audience) {
     StreamSeat seat;
 
     stream_seat(audience->stream, 0, 0, &seat);
-    return forming_is_close(audience->forming, seat.epoch_length);
+    /* Where no whole round was left of the oldest cursor's epoch, it starts with the next. */
+    return forming_is_close(audience->forming,
+                            seat.start_epoch == audience->start_epoch ? seat.epoch_length : 0);
 }
 
 static void log_start(const Audience *audience) {

@@ -490,6 +490,28 @@ START_TEST(the_slowest_of_the_members_is_asked)
 }
 END_TEST
 
+START_TEST(a_seat_is_told_of_the_epoch_it_starts_in)
+{
+    BenchOptions options = bench_usual(500, 1); /* 32 batches */
+    const SeqfeedRingHeader *header;
+    StreamSeat seat;
+    Bench bench;
+
+    options.index = 30;
+    bench_make(&bench, &options);
+    bench_start(&bench, &options);
+    header = bench.rings[0].header;
+    while (header->head < header->slot_count)
+        bench_run(&bench);
+    ck_assert_uint_gt(header->head, 2); /* the rest is of the next epoch */
+    stream_seat(bench.stream, 0, 0, &seat);
+    ck_assert_uint_eq(seat.start_epoch, 0);
+    ck_assert_uint_eq(seat.start_index, 30);
+    ck_assert_uint_eq(seat.epoch_length, 2);
+    bench_end(&bench);
+}
+END_TEST
+
 START_TEST(drain_publishes_what_was_begun_and_says_so)
 {
     BenchOptions options = bench_usual(500, 1);
@@ -542,5 +564,6 @@ CHECK_MAIN("stream", one_ring_gets_every_batch_of_three_epochs, pread_and_cache_
            split_drop_and_truncate_reach_the_slots, a_batch_may_span_many_windows,
            batches_that_are_units_reach_the_slots, threads_give_the_same,
            a_ring_without_members_does_not_hold_up_the_others, a_member_that_lies_is_thrown_out,
-           the_slowest_of_the_members_is_asked, drain_publishes_what_was_begun_and_says_so,
+           the_slowest_of_the_members_is_asked, a_seat_is_told_of_the_epoch_it_starts_in,
+           drain_publishes_what_was_begun_and_says_so,
            who_waits_for_memory_is_told_of_a_release)

@@ -243,6 +243,24 @@ def test_cursors_of_two_epochs_near_its_end(daemon, known):
     streams(daemon, 0)
 
 
+def test_cursors_on_both_sides_of_a_round_that_is_dropped(tmp_path, dataset):
+    """88 batches: three ranks have no round left at 87 and start with the next epoch."""
+    with harness.Daemon(configure(tmp_path, dataset, batch={"size": 8, "tail": "drop"})) as running:
+        alone = raw_client.Trainer(running.socket, "train")
+        for _ in range(87):
+            cursor = alone.next().cursor
+            alone.release()
+        alone.close()
+        each = {"group": "g", "world": 3, "local_ranks": 2}
+        both = attach_all(running, [{**each, "rank": 0, "cursor": cursor},
+                                    {**each, "rank": 1, "cursor": "sf1;epoch=1"}])
+        for rank, trainer in enumerate(both):
+            assert (trainer.start_epoch, trainer.start_index, trainer.epoch_length) == (1, 0, 29)
+            batch = trainer.next()
+            assert (batch.epoch, batch.index) == (1, rank)
+        close_all(both)
+
+
 def test_more_seats_need_a_group(daemon):
     for options in ({"members": 2}, {"world": 2, "local_ranks": 2}):
         with pytest.raises(raw_client.Refused, match="name the group"):
