@@ -413,17 +413,25 @@ static PyObject *feed_note_batch(PyObject *object, PyObject *batch) {
     Py_RETURN_NONE;
 }
 
-static PyObject *feed_length(PyObject *object, PyObject *unused) {
+static PyObject *feed_count(PyObject *object, int64_t (*get)(const Seqfeed *)) {
     FeedObject *self = (FeedObject *)object;
     Seqfeed *feed = feed_enter(self);
     int64_t length;
 
     if (!feed)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS length = seqfeed_length(feed);
+    Py_BEGIN_ALLOW_THREADS length = get(feed);
     Py_END_ALLOW_THREADS self->busy = false;
     return length < 0 ? module_raise((int)length, seqfeed_message(feed))
                       : PyLong_FromLongLong(length);
+}
+
+static PyObject *feed_length(PyObject *object, PyObject *unused) {
+    return feed_count(object, seqfeed_length);
+}
+
+static PyObject *feed_epoch_length(PyObject *object, PyObject *unused) {
+    return feed_count(object, seqfeed_epoch_length);
 }
 
 static PyObject *feed_end(FeedObject *self, bool lost) {
@@ -505,6 +513,7 @@ static PyMethodDef feed_methods[] = {
     {"next_whole", FEED_FAST(feed_next_whole), METH_FASTCALL, NULL},
     {"note", feed_note_batch, METH_O, NULL},
     {"length", feed_length, METH_NOARGS, NULL},
+    {"epoch_length", feed_epoch_length, METH_NOARGS, NULL},
     {"close", feed_close, METH_NOARGS, NULL},
     {"lose", feed_lose, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};

@@ -182,6 +182,10 @@ SEQFEED_API const char *seqfeed_plan(const Seqfeed *feed);
  * seqfeed_next(). */
 SEQFEED_API int64_t seqfeed_length(const Seqfeed *feed);
 
+/* How many batches one rank of this world gets in the whole of the current epoch, wherever this
+ * attachment began: what schedules are reckoned from. Otherwise as seqfeed_length(). */
+SEQFEED_API int64_t seqfeed_epoch_length(const Seqfeed *feed);
+
 /* Slots of the ring: how many batches can be held at once. */
 SEQFEED_API uint32_t seqfeed_slots(const Seqfeed *feed);
 

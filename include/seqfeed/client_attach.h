@@ -263,6 +263,7 @@ static inline int seqfeed_private_begin(Seqfeed *feed, const SeqfeedPrivateAttac
     }
     if (welcome->first == 0 && !feed->skipping) {
         feed->length = welcome->epoch_length;
+        feed->whole_length = feed->header->whole_length;
         feed->length_epoch = welcome->start_epoch;
         feed->length_known = 1;
     }

@@ -141,6 +141,7 @@ static inline void seqfeed_private_learn_length(Seqfeed *feed, const SeqfeedDesc
     if (feed->length_known && feed->length_epoch == batch->epoch)
         return;
     feed->length = batch->epoch_length > missed ? batch->epoch_length - missed : 0;
+    feed->whole_length = batch->whole_length;
     feed->length_epoch = batch->epoch;
     feed->length_known = 1;
 }
@@ -398,18 +399,28 @@ SEQFEED_API int seqfeed_next(Seqfeed *feed, SeqfeedBatch *ret_batch, int64_t tim
     return 0;
 }
 
-SEQFEED_API int64_t seqfeed_length(const Seqfeed *feed) {
-    Seqfeed *waiting = (Seqfeed *)feed;
+/* The lengths, once they are known: 0, SEQFEED_DRAINED, or a negative errno. */
+static inline int seqfeed_private_await_lengths(Seqfeed *feed) {
     SeqfeedBatch first;
-    int r;
 
     if (feed->length_known)
-        return (int64_t)feed->length;
+        return 0;
     if (seqfeed_private_is_forked(feed))
         return -ECHILD;
-    waiting->message[0] = '\0';
-    r = seqfeed_private_await(waiting, &first, 60 * SEQFEED_PRIVATE_SECOND);
+    feed->message[0] = '\0';
+    return seqfeed_private_await(feed, &first, 60 * SEQFEED_PRIVATE_SECOND);
+}
+
+SEQFEED_API int64_t seqfeed_length(const Seqfeed *feed) {
+    int r = seqfeed_private_await_lengths((Seqfeed *)feed);
+
     return r < 0 ? (int64_t)r : r == 0 ? (int64_t)feed->length : 0;
+}
+
+SEQFEED_API int64_t seqfeed_epoch_length(const Seqfeed *feed) {
+    int r = seqfeed_private_await_lengths((Seqfeed *)feed);
+
+    return r < 0 ? (int64_t)r : r == 0 ? (int64_t)feed->whole_length : 0;
 }
 
 /* ---- what a batch and an attachment say about themselves ---- */

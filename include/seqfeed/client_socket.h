@@ -70,7 +70,7 @@ struct Seqfeed {
     uint64_t own_epoch, own_index;
     int epoch_end_due; /* END_OF_EPOCH is the next answer */
     int length_known;
-    uint64_t length, length_epoch;
+    uint64_t length, whole_length, length_epoch;
     int closing_code; /* from CLOSING; 0: none came */
     int hung_up;
     int64_t wait_started_ns, wait_looked_ns, wait_said_ns;

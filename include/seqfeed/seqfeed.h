@@ -27,10 +27,10 @@
  *     }
  *     seqfeed_detach(feed);
  *
- * Threads: seqfeed_next(), seqfeed_length(), seqfeed_message() and seqfeed_detach() belong to one
- * thread at a time. seqfeed_release(), seqfeed_tensor() and seqfeed_cursor() may be called from any
- * thread, as long as seqfeed_detach() comes after all of them. Different attachments are
- * independent.
+ * Threads: seqfeed_next(), seqfeed_length(), seqfeed_epoch_length(), seqfeed_message() and
+ * seqfeed_detach() belong to one thread at a time. seqfeed_release(), seqfeed_tensor() and
+ * seqfeed_cursor() may be called from any thread, as long as seqfeed_detach() comes after all of
+ * them. Different attachments are independent.
  * fork: the child may only detach; everything else answers -ECHILD there.
  * Errors are 0, a positive outcome named below, or a negative errno. errno itself is not used. */
 #ifndef SEQFEED_SEQFEED_H

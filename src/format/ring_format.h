@@ -93,7 +93,8 @@ typedef struct SeqfeedRingHeader {
     uint32_t daemon_pid;
     uint32_t workers; /* threads of the daemon that fill batches; 0: not told */
     uint8_t instance[16]; /* random, one per start of the daemon */
-    uint64_t reserved_1[4];
+    uint64_t whole_length; /* of the epoch that the stream began in, as in a descriptor */
+    uint64_t reserved_1[3];
     char plan[SEQFEED_PLAN_BYTES]; /* the feed's side of a cursor, in full, NUL-terminated */
     char start_cursor[SEQFEED_CURSOR_BYTES]; /* where the stream began */
     uint8_t reserved_2[384];
@@ -156,7 +157,8 @@ typedef struct SeqfeedDescriptor {
     uint64_t items;       /* entries of the labels that count */
     uint64_t items_first; /* of these, those at the first place of a row */
     char cursor[SEQFEED_CURSOR_BYTES];
-    uint8_t reserved_2[56];
+    uint64_t whole_length; /* as epoch_length, counted from the epoch's own start */
+    uint8_t reserved_2[48];
     SeqfeedTensorRecord tensors[SEQFEED_TENSORS_MAX];
 } SeqfeedDescriptor;
 SEQFEED_STATIC_ASSERT(sizeof(SeqfeedDescriptor) == 704 + 24 * 144, "mapped by other processes");

@@ -125,6 +125,8 @@ StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start
     epoch->start = start;
     epoch->rounds = plan_round_count(stream->plan.tail, epoch->plan->batch_count, start,
                                      stream->world);
+    epoch->whole_rounds = plan_round_count(stream->plan.tail, epoch->plan->batch_count, 0,
+                                           stream->world);
     epoch->limit = start + epoch->rounds * stream->world;
     epoch->dropped = dropped;
     epoch->references = 1;
@@ -189,6 +191,7 @@ static int make_ring(Stream *stream, StreamRing *ring, const Heartbeat *heartbea
         .rank = ring->rank,
         .world = stream->world,
         .workers = stream->pipeline->options.workers,
+        .whole_length = stream->newest_epoch->whole_rounds,
         .plan = plan,
         .start_cursor = cursor,
         .heartbeat = heartbeat,

@@ -154,6 +154,7 @@ static void publish(Stream *stream, StreamRing *ring, SlotJob *job) {
                  (job->round == 0 ? SEQFEED_BATCH_FIRST : 0) |
                  (is_last ? SEQFEED_BATCH_EPOCH_END : 0),
         .epoch_length = epoch->rounds,
+        .whole_length = epoch->whole_rounds,
         .tensor_count = stream->feed->tensors.count,
         .sequences = job->sequences,
         .squares = job->squares,

@@ -147,6 +147,7 @@ static void ring_writer_write_header(RingWriter *writer, const RingOptions *opti
     header->daemon_pid = (uint32_t)getpid();
     header->workers = options->workers;
     memcpy(header->instance, options->instance, sizeof header->instance);
+    header->whole_length = options->whole_length;
     copy_text(header->plan, sizeof header->plan, options->plan);
     copy_text(header->start_cursor, sizeof header->start_cursor, options->start_cursor);
     for (uint64_t i = 0; i < writer->slot_count; i++)

@@ -45,7 +45,8 @@ typedef struct RingOptions {
     uint32_t rank, world;
     uint32_t workers; /* how many threads fill batches, as trainers are told */
     uint8_t instance[16];
-    const char *plan; /* feed_plan_text() */
+    uint64_t whole_length; /* batches of the first epoch for this rank, from its own start */
+    const char *plan;      /* feed_plan_text() */
     const char *start_cursor;
     const Heartbeat *heartbeat; /* of making it; may be NULL */
 } RingOptions;

@@ -212,6 +212,7 @@ static void describe(const FakeDaemon *daemon, uint64_t sequence, SeqfeedDescrip
                               .flags = (last ? SEQFEED_BATCH_EPOCH_END : 0) |
                                        (index == 0 ? SEQFEED_BATCH_FIRST : 0),
                               .epoch_length = daemon->rounds_per_epoch,
+                              .whole_length = daemon->rounds_per_epoch + 3,
                               .next_epoch = last ? epoch + 1 : epoch,
                               .next_index = last ? 0 : index + 1,
                               .tensor_count = 1};

@@ -39,6 +39,8 @@ int main(void) {
     puts(seqfeed_start_cursor(feed));
     if (seqfeed_length(feed) < (int64_t)seqfeed_slots(feed))
         puts("short");
+    if (seqfeed_epoch_length(feed) < seqfeed_length(feed))
+        puts("began before the epoch did");
     seqfeed_detach(feed);
     return 0;
 }

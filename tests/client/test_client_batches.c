@@ -176,6 +176,8 @@ START_TEST(the_end_of_an_epoch_is_told_once_and_length_is_exact)
         ck_assert_int_eq(seqfeed_next(feed, &batch, LONG), 0);
         ck_assert_uint_eq(batch.epoch, i / 2);
         ck_assert_int_eq(seqfeed_length(feed), 2);
+        if (i >= 2)
+            ck_assert_int_eq(seqfeed_epoch_length(feed), 5); /* in the first, what the ring says */
         ck_assert_int_eq(seqfeed_release(feed, &batch), 0);
         if (i % 2 == 1)
             ck_assert_int_eq(seqfeed_next(feed, &batch, LONG), SEQFEED_END_OF_EPOCH);

@@ -148,6 +148,8 @@ static void run_epochs(const BenchOptions *options, uint32_t epochs) {
         kept = false;
         uint64_t rounds = plan_round_count(expected.spec.tail, expected.epoch->plan->batch_count,
                                            index, options->world);
+        uint64_t whole = plan_round_count(expected.spec.tail, expected.epoch->plan->batch_count, 0,
+                                          options->world);
         ck_assert_uint_gt(rounds, 0);
         for (uint64_t round = 0; round < rounds; round++)
             for (uint32_t r = 0; r < options->ring_count; r++) {
@@ -156,6 +158,7 @@ static void run_epochs(const BenchOptions *options, uint32_t epochs) {
                 ck_assert_uint_eq(descriptor->sequence, bench.rings[r].taken);
                 ck_assert_uint_eq(descriptor->epoch, e);
                 ck_assert_uint_eq(descriptor->epoch_length, rounds);
+                ck_assert_uint_eq(descriptor->whole_length, whole);
                 ck_assert_int_eq((descriptor->flags & SEQFEED_BATCH_EPOCH_END) != 0,
                                  round + 1 == rounds);
                 check_batch(&bench, &expected, r, descriptor,

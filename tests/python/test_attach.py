@@ -12,6 +12,7 @@ import time
 import numpy
 import pytest
 import seqfeed
+from seqfeed._attach import position
 
 
 def tokens_of(feed, count=None):
@@ -101,6 +102,66 @@ def test_an_epoch_has_one_length_wherever_it_begins(start, corpus):
     assert (len(feed), feed.epoch_length) == (26, 26)  # the next one
     half = seqfeed.attach("train", socket=daemon.socket, resume=state, rank=1, world_size=2)
     assert (len(half), half.epoch_length) == (10, 13)
+
+
+@pytest.mark.parametrize("tail", ["repeat", "drop"])
+def test_lengths_are_those_of_the_loops(start, corpus, tail):
+    """On any world, wherever it begins: against a loop, and against the rule of docs/formats/plan.md."""
+    daemon = start(corpus[1], batch={"size": 8, "tail": tail})
+    batches = 26
+    alone = seqfeed.attach("train", socket=daemon.socket)
+    cursors = ["sf1;epoch=0"] + [batch.cursor for batch in alone][:-1]
+    for world in (1, 3, 4, 5, 26):
+        whole = batches // world if tail == "drop" else -(-batches // world)
+        for index in range(batches):
+            left = (batches - index) // world if tail == "drop" else -(-(batches - index) // world)
+            rank = index % world
+            feed = seqfeed.attach("train", socket=daemon.socket, resume=cursors[index], rank=rank, world_size=world)
+            for epoch in range(2):
+                expected = (left or whole if epoch == 0 else whole, whole)
+                assert (len(feed), feed.epoch_length) == expected, (world, index, epoch)
+                places = [(batch.epoch, batch.index) for batch in feed]
+                assert len(places) == expected[0]
+                begins = (epoch, index if epoch == 0 else 0) if left else (epoch + 1, 0)
+                assert places[0] == (begins[0], begins[1] + rank)
+            feed.close()
+
+
+def test_lengths_of_who_joins(start, corpus):
+    def take(feed, count):
+        while count > 0:
+            count -= feed.next(timeout=10) is not None
+
+    daemon = start(corpus[1], batch={"size": 8}, ring={"slots": 4})
+    cursor = None
+    for begins in (0, 7, 20):  # so that epochs end soon after
+        first = seqfeed.attach("train", socket=daemon.socket, group="g", members=1, resume=cursor)
+        for taken in range(3):
+            take(first, 3)
+            joined = seqfeed.attach("train", socket=daemon.socket, group="g", join="next", timeout=10)
+            here = None
+            while here is None:
+                try:
+                    here = joined.next(timeout=0.1)
+                except TimeoutError:
+                    take(first, 1)  # makes room
+            assert (len(joined), joined.epoch_length) == (26 - here.index, 26), (begins, taken)
+            here.release()
+            joined.close()
+            assert (len(first), first.epoch_length) == (26 if first._epoch else 26 - begins, 26)
+        first.close()
+        alone = seqfeed.attach("train", socket=daemon.socket)
+        tokens_of(alone, 7 if begins == 0 else 20)
+        cursor = alone.cursor
+        alone.close()
+
+
+def test_the_epoch_of_a_loader_that_has_no_round_left(start, corpus):
+    daemon = start(corpus[1], batch={"size": 8, "tail": "drop"})
+    alone = seqfeed.attach("train", socket=daemon.socket)
+    tokens_of(alone, 24)
+    feed = seqfeed.attach("train", socket=daemon.socket, resume=alone.state_dict(), rank=0, world_size=4)
+    assert position(feed.cursor) == (1, 0)
 
 
 def test_an_attachment_stays_in_its_process(start, corpus):

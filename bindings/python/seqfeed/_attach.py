@@ -107,10 +107,9 @@ class Feed:
         self._pid = os.getpid()
         self._attachment = self._open(options, timeout)
         # What was handed out by this attachment, the attachment knows; and before it:
-        self._from: str = options["cursor"] or self._attachment.start_cursor
+        self._from = self._attachment.start_cursor
         self._from_epoch = 0  # of the last batch
         self._before = 0      # batches of this epoch
-        self._first = position(self._from)[1]  # index at which this epoch began here
 
     @staticmethod
     def _open(options: Dict[str, Any], timeout: float) -> _seqfeed.Attachment:
@@ -184,7 +183,7 @@ class Feed:
         if outcome == DRAINED:
             raise Drained("the daemon is draining: no batch will follow; state_dict() resumes at "
                           "another daemon")
-        self._before = self._first = 0  # as the attachment has done for itself
+        self._before = 0  # as the attachment has done for itself
 
     def _again(self, deadline: Optional[float]) -> None:
         """The daemon is gone, or was left to attach elsewhere and that failed: attach at the last cursor
@@ -200,7 +199,8 @@ class Feed:
         cursor, epoch, seen = self.cursor, self._epoch, self._seen
         while True:
             try:
-                self._move(cursor, max(0.1, limit - time.monotonic()), _from_epoch=epoch, _before=seen)
+                self._move(cursor, max(0.1, limit - time.monotonic()), _from=cursor, _from_epoch=epoch,
+                           _before=seen)
                 return
             except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError) as error:
                 if time.monotonic() + pause > limit:
@@ -216,8 +216,9 @@ class Feed:
         attachment is lost: whoever next asks for a batch attaches where it stood."""
         options = {**self._options, "cursor": cursor, "join_next": False}
         self._attachment.lose()
+        attachment = self._open(options, timeout)
         # In one step, for a signal's handler may raise between any two.
-        vars(self).update(place, _attachment=self._open(options, timeout), _options=options, _from=cursor,
+        vars(self).update({"_from": attachment.start_cursor, **place}, _attachment=attachment, _options=options,
                           _pid=os.getpid())
 
     def __len__(self) -> int:
@@ -231,7 +232,10 @@ class Feed:
     @property
     def epoch_length(self) -> int:
         """Batches of the whole epoch for one rank of this world, also where it began in the middle."""
-        return self._first // self.world_size + len(self)
+        try:
+            return int(self._attachment.epoch_length())
+        except ConnectionResetError:
+            return int(self._take_again("epoch_length"))
 
     # --- where it stands ---
 
@@ -256,7 +260,7 @@ class Feed:
         if not isinstance(cursor, str):
             raise TypeError(f"cursor: text as a batch has it is wanted, not {cursor!r}")
         try:
-            self._move(cursor, self._timeout, _before=0, _first=position(cursor)[1])
+            self._move(cursor, self._timeout, _before=0)
         except (OSError, ValueError) as error:
             error.add_note("The feed stands where it did: go on with it, or load another state.")
             raise
