@@ -57,6 +57,41 @@ def test_resume_gives_the_next_batch(start, corpus, tmp_path):
     assert all(torch.equal(one, other) for one, other in zip(seen, wanted))
 
 
+class Steps(transformers.TrainerCallback):
+    def __init__(self):
+        self.at = []
+
+    def on_step_end(self, args, state, control, **_):
+        self.at.append((state.global_step, state.epoch))
+
+
+def run(socket, folder, accumulation, epochs, resume=None):
+    torch.manual_seed(0)
+    model, steps = Model(), Steps()
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder), num_train_epochs=epochs, save_steps=1, save_strategy="steps", report_to=[],
+        use_cpu=True, disable_tqdm=True, logging_strategy="no", gradient_accumulation_steps=accumulation)
+    trainer = Trainer(model=model, args=arguments, train_feed="train", feed_options={"socket": socket},
+                      callbacks=[steps])
+    trainer.train(resume_from_checkpoint=resume)
+    return steps.at, [value.clone() for value in model.state_dict().values()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation, epochs", [(1, 2), (3, 2), (4, 3)])
+def test_a_resumed_run_is_the_uninterrupted_one(start, corpus, tmp_path, accumulation, epochs):
+    """Its steps, its epochs and its weights, wherever it is taken up."""
+    daemon = start(corpus[1], batch={"size": 16}, tensors="hf_classification")  # 13 batches
+    whole, weights = run(daemon.socket, tmp_path / "whole", accumulation, epochs)
+    each = -(-13 // accumulation)
+    assert len(whole) == each * epochs and whole[-1][1] == epochs
+    for step in sorted({1, each - 1, each, each + 1, len(whole) - 1}):
+        rest, found = run(daemon.socket, tmp_path / f"rest-{step}", accumulation, epochs,
+                          resume=str(tmp_path / "whole" / f"checkpoint-{step}"))
+        assert rest == whole[step:], step
+        assert all(torch.equal(one, other) for one, other in zip(weights, found)), step
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("preset, shifts", [("hf_causal_lm", True), ("hf_classification", False)])
 def test_trainer_counts_what_the_ledger_says(start, corpus, tmp_path, preset, shifts):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import sys
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Union
 
 from ._attach import Feed
@@ -45,6 +46,21 @@ class _Epochs:
         return self.length
 
 
+def _let_skip() -> None:
+    """Trainer skips what it has trained of an epoch by skip_first_batches(), to count from there; a loader
+    of ours stands there already, by its cursor."""
+    module: Any = sys.modules["transformers.trainer"]
+    skip = module.skip_first_batches
+    if getattr(skip, "knows_feeds", False):
+        return
+
+    def skip_first_batches(loader: Any, num_batches: int = 0) -> Any:
+        return loader if isinstance(loader, _Epochs) else skip(loader, num_batches)
+
+    setattr(skip_first_batches, "knows_feeds", True)
+    module.skip_first_batches = skip_first_batches
+
+
 if TYPE_CHECKING:
     class _Trainer:
         """What of transformers.Trainer is met here."""
@@ -71,7 +87,8 @@ class TrainerMixin(_Trainer):
         self._feed_loader = train_feed if isinstance(train_feed, Loader) else None
         super().__init__(*arguments, **options)
         if train_feed is not None:
-            self.args.ignore_data_skip = True  # the cursor knows better than reading over batches
+            self.args.ignore_data_skip = False  # else it would count its steps from the epoch's beginning
+            _let_skip()
 
     def get_train_dataloader(self) -> Any:
         if self._feed is None:
