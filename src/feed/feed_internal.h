@@ -46,7 +46,10 @@ typedef struct Wanted {
     const SettingsTensor *tensor;
 } Wanted;
 
-enum { FEED_PRESET_MAX = 8 };
+enum {
+    FEED_PRESET_MAX = 8,
+    FEED_LABEL_IGNORE = -100 /* loss functions leave these labels out by default */
+};
 
 /* An error in tensors.NAME.KEY, or in all of tensors when a preset asked for it. */
 int feed_tensor_error(const Wanted *wanted, Error *error, SettingsPlace place, const char *key,

@@ -12,8 +12,6 @@
 #include "base/arithmetic.h"
 #include "base/text.h"
 
-enum { LABEL_IGNORE = -100 };
-
 static int refuse(const Wanted *wanted, Error *error, SettingsPlace place, const char *key,
                   const char *format, ...) PRINTF_FORMAT(5, 6);
 
@@ -286,7 +284,7 @@ static int make_labels(const Wanted *wanted, TensorSpec *spec, Error *error) {
     spec->element = wanted->feed->catalog->columns[0].type;
     spec->pad = tensor->has_ignore                         ? tensor->ignore
                 : tensor->shift == SETTINGS_SHIFT_MEGATRON ? 0
-                                                           : LABEL_IGNORE;
+                                                           : FEED_LABEL_IGNORE;
     if (!tensor_dtype_allows(spec->element, spec->dtype))
         return refuse(wanted, error, tensor->dtype_place, "dtype",
                       "tokens are %s, which %s does not hold without loss",

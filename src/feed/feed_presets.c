@@ -5,9 +5,6 @@
 
 #include <string.h>
 
-/* Loss functions leave these labels out by default. */
-enum { LABEL_PAD = -100 };
-
 static SettingsTensor from(const char *name, const char *column, const char *dtype) {
     SettingsTensor tensor = {.kind = SETTINGS_TENSOR_FROM};
 
@@ -42,7 +39,7 @@ static SettingsTensor label(const Catalog *catalog, int column) {
     SettingsTensor tensor = from("labels", "label", floats ? "float32" : "int64");
 
     tensor.has_pad = tensor.pad_is_integer = !floats;
-    tensor.pad_integer = LABEL_PAD;
+    tensor.pad_integer = FEED_LABEL_IGNORE;
     return tensor;
 }
 

@@ -140,13 +140,23 @@ static bool is_float(uint32_t dtype) {
     return dtype == SEQFEED_FLOAT16 || dtype == SEQFEED_BFLOAT16 || dtype == SEQFEED_FLOAT32;
 }
 
-/* The tensor's own padding, else the feed's for tokens and 0 for columns. */
+/* The feed's padding for tokens, and 0 for columns; but a loss must not take padding for labels. */
+static int64_t default_pad(const Wanted *wanted, const TensorSpec *spec) {
+    bool is_signed = spec->dtype == SEQFEED_INT32 || spec->dtype == SEQFEED_INT64;
+
+    if (spec->source == TENSOR_TOKENS)
+        return wanted->feed->pad_value;
+    return wanted->tensor->kind == SETTINGS_TENSOR_FROM && is_signed &&
+                   strcmp(wanted->tensor->name, "labels") == 0
+               ? FEED_LABEL_IGNORE
+               : 0;
+}
+
+/* The tensor's own padding, else the default. */
 static int choose_pad(const Wanted *wanted, TensorSpec *spec, Error *error) {
     const SettingsTensor *tensor = wanted->tensor;
     const SettingsFeed *settings = wanted->source->feed;
-    int64_t integer = tensor->has_pad                 ? tensor->pad_integer
-                      : spec->source == TENSOR_TOKENS ? wanted->feed->pad_value
-                                                      : 0;
+    int64_t integer = tensor->has_pad ? tensor->pad_integer : default_pad(wanted, spec);
     bool is_integer = !tensor->has_pad || tensor->pad_is_integer;
     double number = is_integer ? (double)integer : tensor->pad_float;
     char sentence[128];

@@ -97,6 +97,37 @@ START_TEST(a_mapping_chooses_columns_types_and_padding)
 }
 END_TEST
 
+/* 0 is a class and a token: where a loss would take it for one, padding is what it leaves out. */
+START_TEST(labels_are_padded_with_what_losses_ignore)
+{
+    static const struct {
+        const char *keys;
+        int64_t pad;
+    } cases[] = {
+        {"tensors:\n  labels: {from: tag}\n", -100},
+        {"tensors:\n  labels: {from: label}\n", -100},
+        {"tensors:\n  labels: {from: label, dtype: int32}\n", -100},
+        {"tensors:\n  labels: {from: tag, pad: 0}\n", 0},
+        {"tensors:\n  labels: {from: label, dtype: uint8}\n", 0},
+        {"tensors:\n  labels: {from: label, dtype: float32}\n", 0},
+        {"tensors:\n  labels: {from: weight}\n", 0},
+        {"tensors:\n  labels: {from: tokens}\n", 300},
+        {"tensors:\n  tags: {from: tag}\n", 0},
+    };
+    Fixture fixture;
+
+    fixture_init(&fixture);
+    fixture_pack(&fixture, 100, NULL, 20);
+    for (size_t c = 0; c < ARRAY_COUNT(cases); c++) {
+        Feed *feed = fixture_feed(&fixture, cases[c].keys);
+
+        ck_assert_msg(feed->tensors.tensors[0].pad == cases[c].pad, "%s", cases[c].keys);
+        feed_unref(feed);
+    }
+    fixture_deinit(&fixture);
+}
+END_TEST
+
 /* What only the dataset can show is said with file, line, column and key. */
 START_TEST(wrong_tensors_are_refused_with_their_place)
 {
@@ -262,7 +293,8 @@ END_TEST
 
 CHECK_MAIN("feed_open", the_defaults_are_those_of_the_dataset,
            the_seed_preset_has_tokens_mask_labels_lengths,
-           a_mapping_chooses_columns_types_and_padding, wrong_tensors_are_refused_with_their_place,
+           a_mapping_chooses_columns_types_and_padding, labels_are_padded_with_what_losses_ignore,
+           wrong_tensors_are_refused_with_their_place,
            sequences_too_long_are_counted, lengths_are_padded_as_configured,
            a_missing_dataset_is_refused, truncation_makes_more_rows_fit_into_a_budget_of_tokens,
            a_strand_without_a_batch_is_refused, a_feed_that_drops_all_is_refused,
