@@ -2,6 +2,7 @@
 #include "settings/settings.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -76,12 +77,31 @@ static void section_keys(const char *pattern, const char *word, char to[512], ch
     }
 }
 
+/* Is `word` the section and the key in one, as batch_size, batchSize and max_length are? */
+static bool is_run_together(const char *word, const char *section, const char *key) {
+    char bare[128], one[128], other[128];
+    size_t size = 0;
+
+    for (; *word && size + 1 < sizeof bare; word++)
+        if (isalnum((unsigned char)*word))
+            bare[size++] = (char)tolower((unsigned char)*word);
+    bare[size] = '\0';
+    snprintf(one, sizeof one, "%.*s%s", (int)strcspn(section, "."), section, key);
+    snprintf(other, sizeof other, "%s%.*s", key, (int)strcspn(section, "."), section);
+    return strcmp(bare, one) == 0 || strcmp(bare, other) == 0;
+}
+
 /* Where a key of this name does exist: people forget the section more often than the name. */
 static const char *elsewhere(const char *word) {
+    static const char in_feed[] = "feeds.*.";
+
     for (size_t k = 0; k < settings_key_count; k++) {
-        const char *dot = strrchr(settings_keys[k].path, '.');
-        if (dot && strcmp(dot + 1, word) == 0)
-            return settings_keys[k].path;
+        const char *path = settings_keys[k].path, *dot = strrchr(path, '.');
+        size_t prefix = strncmp(path, in_feed, sizeof in_feed - 1) == 0 ? sizeof in_feed - 1 : 0;
+
+        if (dot && (strcmp(dot + 1, word) == 0 ||
+                    (dot > path + prefix && is_run_together(word, path + prefix, dot + 1))))
+            return path;
     }
     return NULL;
 }
@@ -162,21 +182,30 @@ static int check_batch(const SettingsReader *reader, const SettingsFeed *feed, c
         SettingsPlace place;
         SettingsPolicy policy;
         bool is_set;
+        const char *hint;
     } keys[] = {
         {".batch.boundaries", feed->boundaries_place, SETTINGS_POLICY_BUCKET,
-         feed->boundary_count > 0 || feed->boundary_factor != SETTINGS_BOUNDARIES_AUTO},
-        {".batch.shape", feed->shape_place, SETTINGS_POLICY_BUCKET, feed->shape_bucket},
+         feed->boundary_count > 0 || feed->boundary_factor != SETTINGS_BOUNDARIES_AUTO, ""},
+        {".batch.shape", feed->shape_place, SETTINGS_POLICY_BUCKET, feed->shape_bucket, ""},
+        {".batch.tokens", feed->tokens_place, SETTINGS_POLICY_TOKENS, feed->tokens != 0,
+         ", did you mean batch.policy: tokens"},
         {".batch.multiple_of", feed->multiple_of_place, SETTINGS_POLICY_TOKENS,
-         feed->multiple_of != 1},
-        {".batch.pool", feed->pool_place, SETTINGS_POLICY_PACK, feed->pool != 256},
-        {".batch.group", feed->group_place, SETTINGS_POLICY_PACK, feed->group != 0},
+         feed->multiple_of != 1, ""},
+        {".batch.length", feed->length_place, SETTINGS_POLICY_PACK, feed->length != 0,
+         ", did you mean length.max"},
+        {".batch.pool", feed->pool_place, SETTINGS_POLICY_PACK, feed->pool != 256, ""},
+        {".batch.group", feed->group_place, SETTINGS_POLICY_PACK, feed->group != 0, ""},
     };
 
     for (size_t k = 0; k < ARRAY_COUNT(keys); k++)
         if (keys[k].is_set && keys[k].policy != feed->policy)
-            return settings_error(reader->error, reader->name, keys[k].place,
-                                  strcat(path, keys[k].key), "means nothing with batch.policy: %s",
-                                  words[feed->policy]);
+            return settings_error(
+                reader->error, reader->name, keys[k].place, strcat(path, keys[k].key),
+                "means nothing with batch.policy: %s%s", words[feed->policy], keys[k].hint);
+    if (feed->policy == SETTINGS_POLICY_TOKENS && feed->size != 64)
+        return settings_error(reader->error, reader->name, feed->size_place,
+                              strcat(path, ".batch.size"),
+                              "means nothing with batch.policy: tokens, did you mean batch.tokens");
     if (feed->policy == SETTINGS_POLICY_TOKENS && !feed->tokens)
         return settings_error(reader->error, reader->name, feed->policy_place,
                               strcat(path, ".batch.tokens"),
@@ -198,10 +227,26 @@ static int check_batch(const SettingsReader *reader, const SettingsFeed *feed, c
     return 0;
 }
 
+/* A name that --set alone gives is more likely a slip than a feed without a dataset. */
+static int refuse_name(const SettingsReader *reader, const DocumentNode *node, const char *path) {
+    char names[512] = "";
+
+    for (const DocumentNode *feed = node->parent->first; feed; feed = feed->next)
+        if (feed->key_place.line)
+            snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+                     *names ? ", " : "", feed->key);
+    return settings_error(reader->error, reader->name, node->key_place, path,
+                          "there is no feed '%s', the file has: %s; a new one needs a dataset",
+                          node->key, *names ? names : "none");
+}
+
 /* One dataset or several, and `mix` with several only. */
-static int check_datasets(const SettingsReader *reader, const SettingsFeed *feed, char *path) {
+static int check_datasets(const SettingsReader *reader, const DocumentNode *node,
+                          const SettingsFeed *feed, char *path) {
     bool has_until = feed->until != SETTINGS_UNTIL_FIRST;
 
+    if (!feed->dataset && !feed->datasets && node->key_place.line == 0)
+        return refuse_name(reader, node, path);
     if (!feed->dataset && !feed->datasets)
         return settings_error(reader->error, reader->name, feed->place, strcat(path, ".dataset"),
                               "is required: a directory with dataset.json (or datasets, to mix "
@@ -224,7 +269,7 @@ static int check_feed(const SettingsReader *reader, const DocumentNode *node,
     int r;
 
     document_path(node, path);
-    r = check_datasets(reader, feed, path);
+    r = check_datasets(reader, node, feed, path);
     if (r < 0)
         return r;
     if (feed->pad_to && feed->length_max && feed->pad_to < feed->length_max)
