@@ -221,8 +221,26 @@ int feed_count_pieces(Feed *feed, Error *error) {
     return 0;
 }
 
+/* What to change where a strand has no batch: one of several may want fewer beside it, else it is
+ * what leaves out its rows. */
+static const char *strands_key(const Feed *feed, const SettingsFeed *settings,
+                               SettingsPlace *ret_place) {
+    uint64_t pieces = feed->block_pieces ? feed->tally.pieces : feed->catalog->sequences;
+
+    bool is_short = feed->plan.last == PLAN_LAST_DROP && pieces < feed->plan.size;
+
+    *ret_place = settings->strands_place;
+    if (feed->plan.strands > 1 && pieces && !is_short)
+        return "order.strands";
+    *ret_place = pieces ? settings->size_place : settings->overflow_place;
+    if (pieces)
+        return feed->plan.policy == PLAN_POLICY_TOKENS ? "batch.last" : "batch.size";
+    return feed->plan.overflow == PLAN_OVERFLOW_DROP ? "length.overflow" : "length.empty";
+}
+
 int feed_check_strands(Feed *feed, const FeedSource *source, Error *error) {
-    SettingsPlace place = source->feed->strands_place;
+    SettingsPlace place;
+    const char *key = strands_key(feed, source->feed, &place);
     FeedEpoch *epoch;
     Error reason = {0};
     int r = feed_epoch_get(feed, feed->plan.seed, 0, NULL, &epoch, &reason);
@@ -230,7 +248,7 @@ int feed_check_strands(Feed *feed, const FeedSource *source, Error *error) {
     if (place.line == 0 && place.column == 0)
         place = source->feed->place;
     if (r == -ENODATA)
-        return feed_error(source, error, place, "order.strands", "%s", reason.text);
+        return feed_error(source, error, place, key, "%s", reason.text);
     if (r < 0)
         return error_set(error, r, "%s", reason.text);
     feed_epoch_unref(feed, epoch);
@@ -242,6 +260,7 @@ int feed_check_memory(const Feed *feed, const FeedSource *source, Error *error) 
     const Settings *settings = source->settings;
     SettingsPlace place = settings->memory_place;
     char total[32], rings[32], windows[32], buffers[32], limit[32];
+    bool in_gib = memory.total >> 34 > 0; /* few digits to type, and not much more than needed */
 
     if (memory.total <= settings->memory)
         return 0;
@@ -251,8 +270,9 @@ int feed_check_memory(const Feed *feed, const FeedSource *source, Error *error) 
         error, settings->path, place, "memory",
         "feed %s needs %s with one ring (rings %s, windows %s, buffers %s), memory is %s: raise "
         "memory to at least %" PRIu64
-        "MiB, or lower threads, batch.size, order.window, ring.slots or length.max",
+        "%s, or lower threads, batch.size, order.window, ring.slots or length.max",
         feed->name, text_format_size(total, memory.total), text_format_size(rings, memory.rings),
         text_format_size(windows, memory.windows), text_format_size(buffers, memory.buffers),
-        text_format_size(limit, settings->memory), divide_up(memory.total, UINT64_C(1) << 20));
+        text_format_size(limit, settings->memory),
+        divide_up(memory.total, UINT64_C(1) << (in_gib ? 30 : 20)), in_gib ? "GiB" : "MiB");
 }

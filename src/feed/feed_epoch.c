@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static void free_numbers(uint32_t **numbers) {
@@ -77,22 +78,26 @@ static int explain_strand(const Feed *feed, const PlanEpoch *plan, uint32_t stra
     uint64_t units = of->unit_sums[of->window_count];
     bool is_drop = feed->plan.last == PLAN_LAST_DROP;
     bool units_are_batches = plan_units_are_batches(&feed->plan);
+    char who[64];
 
+    if (plan->strand_count == 1)
+        snprintf(who, sizeof who, "epoch %" PRIu64 " has no batch", plan->epoch);
+    else
+        snprintf(who, sizeof who, "strand %u of %u has no batch in epoch %" PRIu64, strand,
+                 plan->strand_count, plan->epoch);
     if (units == 0 || units_are_batches)
-        return error_set(error, -ENODATA,
-                         "strand %u of %u has no batch in epoch %" PRIu64
-                         ": its %u blocks hold nothing that a batch could be made of; %s",
-                         strand, plan->strand_count, plan->epoch, of->block_count,
-                         plan->strand_count > 1 ? "lower order.strands"
-                         : is_drop && units_are_batches
-                             ? "set batch.last to keep"
-                             : "see what length.empty and length.overflow drop");
-    return error_set(error, -ENODATA,
-                     "strand %u of %u has no batch in epoch %" PRIu64
-                     ": its %u blocks give %" PRIu64 " rows, a batch has %u; lower %sbatch.size%s",
-                     strand, plan->strand_count, plan->epoch, of->block_count, units,
-                     feed->plan.size, plan->strand_count > 1 ? "order.strands or " : "",
-                     is_drop ? ", or set batch.last to keep" : "");
+        return error_set(
+            error, -ENODATA, "%s: its %u %s nothing that a batch could be made of; %s", who,
+            of->block_count, of->block_count == 1 ? "block holds" : "blocks hold",
+            plan->strand_count > 1
+                ? "lower order.strands, or see what length.empty and length.overflow drop"
+            : is_drop && units_are_batches ? "set batch.last to keep"
+                                           : "see what length.empty and length.overflow drop");
+    return error_set(
+        error, -ENODATA, "%s: its %u %s %" PRIu64 " row%s, a batch has %u; lower %sbatch.size%s",
+        who, of->block_count, of->block_count == 1 ? "block gives" : "blocks give", units,
+        units == 1 ? "" : "s", feed->plan.size, plan->strand_count > 1 ? "order.strands or " : "",
+        is_drop ? ", or set batch.last to keep" : "");
 }
 
 static int count_epoch(const Feed *feed, uint64_t seed, uint64_t number, const Heartbeat *heartbeat,

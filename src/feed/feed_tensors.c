@@ -38,8 +38,9 @@ static int find_column(const Wanted *wanted, TensorSpec *spec, Error *error) {
         text_add(&text, " lengths");
     } else if (catalog->columns[index].kind == SHARD_KIND_RAGGED) {
         text_add(&text,
-                 "column '%s' is ragged (each sequence has its own count of values); tensors are "
-                 "made of tokens, per-token and per-sequence columns",
+                 "column '%s' is ragged (each sequence has its own count of values): it can give "
+                 "indices of masks and spans of labels; tensors are made of tokens, per-token and "
+                 "per-sequence columns",
                  wanted->tensor->from);
     } else {
         (void)feed_column_agrees(wanted->feed, (uint32_t)index, &text);

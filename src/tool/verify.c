@@ -89,9 +89,9 @@ static int print_verdict(const Findings *findings, const char *path, const Verif
     char size[32];
 
     if (findings->count == 0)
-        printf("%s: every bit is as it was written: %" PRIu64 " shard%s, %" PRIu64 " blocks, %s\n",
+        printf("%s: every bit is as it was written: %" PRIu64 " shard%s, %" PRIu64 " block%s, %s\n",
                path, totals->shards, totals->shards == 1 ? "" : "s", totals->blocks,
-               text_format_size(size, totals->bytes));
+               totals->blocks == 1 ? "" : "s", text_format_size(size, totals->bytes));
     else
         printf("%s is damaged. Copy it again from where it came from, or keep what is left with "
                "'seqfeed salvage %s -o NEW'.\n",

@@ -238,8 +238,8 @@ START_TEST(a_feed_that_drops_all_is_refused)
     fixture_pack(&fixture, ARRAY_COUNT(lengths), lengths, 20);
     fixture_refused(
         &fixture, "", "length: {max: 2, overflow: drop}\n",
-        "c.yaml:2:3: feeds.train.order.strands: strand 0 of 1 has no batch in epoch 0: "
-        "its 1 blocks hold nothing that a batch could be made of; see what length.empty "
+        "c.yaml:4:32: feeds.train.length.overflow: epoch 0 has no batch: "
+        "its 1 block holds nothing that a batch could be made of; see what length.empty "
         "and length.overflow drop");
     fixture_deinit(&fixture);
 }
@@ -252,9 +252,12 @@ START_TEST(a_strand_without_a_batch_is_refused)
     fixture_init(&fixture);
     fixture_pack(&fixture, 40, NULL, 20);
     fixture_refused(&fixture, "", "order: {strands: 9}\n", "feeds.train.order.strands: strand ");
-    fixture_refused(&fixture, "", "batch: {size: 64, last: drop}\n",
-                    "order.strands: strand 0 of 1 has no batch in epoch 0: its 1 blocks give 40 "
-                    "rows, a batch has 64; lower batch.size, or set batch.last to keep");
+    fixture_refused(
+        &fixture, "", "batch: {size: 64, last: drop}\n",
+        "c.yaml:4:19: feeds.train.batch.size: epoch 0 has no batch: its 1 block gives 40 "
+        "rows, a batch has 64; lower batch.size, or set batch.last to keep");
+    fixture_refused(&fixture, "", "batch: {size: 64, last: drop}\norder: {strands: 2}\n",
+                    "feeds.train.batch.size: strand 0 of 2 has no batch in epoch 0: its ");
     fixture_deinit(&fixture);
 }
 END_TEST
@@ -268,6 +271,8 @@ START_TEST(a_feed_that_does_not_fit_is_refused_with_the_arithmetic)
     fixture_refused(&fixture, "memory: 1MiB\n", "", "c.yaml:1:9: memory: feed train needs ");
     fixture_refused(&fixture, "memory: 1MiB\n", "", " with one ring (rings ");
     fixture_refused(&fixture, "memory: 1MiB\n", "", "memory is 1.0 MiB: raise memory to at least ");
+    fixture_refused(&fixture, "memory: 1MiB\n", "batch: {size: 1000}\npad: {to: 1000000}\n",
+                    "GiB, or lower threads, ");
     fixture_refused(&fixture, "", "batch: {size: 1048576}\npad: {to: 1000000}\n",
                     "feeds.train.batch.size: a batch is too large");
     fixture_deinit(&fixture);
@@ -294,8 +299,8 @@ END_TEST
 CHECK_MAIN("feed_open", the_defaults_are_those_of_the_dataset,
            the_seed_preset_has_tokens_mask_labels_lengths,
            a_mapping_chooses_columns_types_and_padding, labels_are_padded_with_what_losses_ignore,
-           wrong_tensors_are_refused_with_their_place,
-           sequences_too_long_are_counted, lengths_are_padded_as_configured,
-           a_missing_dataset_is_refused, truncation_makes_more_rows_fit_into_a_budget_of_tokens,
+           wrong_tensors_are_refused_with_their_place, sequences_too_long_are_counted,
+           lengths_are_padded_as_configured, a_missing_dataset_is_refused,
+           truncation_makes_more_rows_fit_into_a_budget_of_tokens,
            a_strand_without_a_batch_is_refused, a_feed_that_drops_all_is_refused,
            a_feed_that_does_not_fit_is_refused_with_the_arithmetic, allow_lists_are_copied)
