@@ -2,6 +2,7 @@
 /* seqfeedd: reads its arguments and its configuration; the rest is the server's. */
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -106,6 +107,7 @@ static int check(const Settings *settings) {
     if (r < 0)
         return complain(&error, exit_code(r));
     free_feeds(feeds, count);
+    printf("%s: %u feed%s, fine\n", settings->path, count, count == 1 ? "" : "s");
     return EXIT_SUCCESS;
 }
 

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -384,6 +385,27 @@ static mode_t socket_mode(const Server *server) {
     return 0600;
 }
 
+/* What ACLs allow shows as rights of the group. */
+static void warn_of_closed_folder(const Server *server) {
+    char folder[SOCKET_PATH_BYTES];
+    struct stat status;
+    char *slash;
+
+    memcpy(folder, server->listener.path, sizeof folder);
+    slash = strrchr(folder, '/');
+    if (!server->listener.bound || !slash)
+        return;
+    slash[slash == folder] = '\0';
+    if (stat(folder, &status) < 0 || (status.st_mode & 0011) != 0)
+        return;
+    for (uint32_t f = 0; f < server->feed_count; f++)
+        if (server->feeds[f]->allow_user_count + server->feeds[f]->allow_group_count > 0)
+            log_warning(
+                "warning: feed %s allows others, but the folder of the socket, %s, is closed "
+                "to them: give socket: a path in one that they may enter",
+                server->feeds[f]->name, folder);
+}
+
 static int open_socket(Server *server, Error *error) {
     int r;
 
@@ -391,6 +413,7 @@ static int open_socket(Server *server, Error *error) {
         r = listener_open(&server->listener, socket_mode(server), error);
         if (r < 0)
             return r;
+        warn_of_closed_folder(server);
     }
     r = event_loop_add(&server->loop, &server->accept, server->listener.fd, EPOLLIN, accept_ready);
     if (r < 0)

@@ -314,6 +314,23 @@ def test_check_says_nothing_is_wrong(tmp_path, original):
     ran = subprocess.run([str(harness.DAEMON), "--config", str(config), "--check"], check=False,
                          capture_output=True, text=True, env=harness.environment())
     assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"{config}: 1 feed, fine\n" and ran.stderr == ""
+
+
+@pytest.mark.parametrize("mode, warned", [(0o700, True), (0o711, False), (0o755, False)])
+def test_who_is_allowed_must_reach_the_socket(tmp_path, original, mode, warned):
+    config = harness.one_feed(tmp_path / "c.yaml", original, allow={"users": [12345]})
+    folder = tmp_path / "run"
+    folder.mkdir()
+    folder.chmod(mode)
+    with harness.Daemon(config, socket_path=folder / "s") as daemon:
+        assert (f"warning: feed train allows others, but the folder of the socket, {folder}, is closed to them"
+                in daemon.log) == warned
+
+
+def test_nobody_else_is_allowed_and_the_folder_is_closed(tmp_path, original):
+    with harness.Daemon(harness.one_feed(tmp_path / "c.yaml", original)) as daemon:
+        assert "warning" not in daemon.log
 
 
 def test_set_is_checked_like_the_file(tmp_path, original):
