@@ -46,6 +46,8 @@ static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Er
             free_feeds(feeds, i + 1);
             return r;
         }
+        for (uint32_t w = 0; w < feeds[i]->warning_count; w++)
+            log_warning("warning: %s", feeds[i]->warnings[w].text);
     }
     *ret_feeds = feeds;
     *ret_count = settings->feed_count;
@@ -100,14 +102,17 @@ static int check(const Settings *settings) {
     Loader loader = {.settings = settings};
     Error error = {0};
     Feed **feeds = NULL;
-    uint32_t count = 0;
+    uint32_t count = 0, warnings = 0;
     int r;
 
     r = load_feeds(&loader, &feeds, &count, &error);
     if (r < 0)
         return complain(&error, exit_code(r));
+    for (uint32_t i = 0; i < count; i++)
+        warnings += feeds[i]->warning_count;
     free_feeds(feeds, count);
-    printf("%s: %u feed%s, fine\n", settings->path, count, count == 1 ? "" : "s");
+    printf("%s: %u feed%s, %s\n", settings->path, count, count == 1 ? "" : "s",
+           warnings ? "with warnings" : "fine");
     return EXIT_SUCCESS;
 }
 

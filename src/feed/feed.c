@@ -97,6 +97,7 @@ int feed_open(const Settings *settings, const SettingsFeed *feed_settings, Feed 
         r = feed_check_strands(feed, &source, error);
     if (r < 0)
         return r;
+    feed_find_warnings(feed, &source);
     *ret_feed = feed;
     feed = NULL;
     return 0;

@@ -20,6 +20,7 @@
 enum {
     FEED_EPOCHS_KEPT = 4,
     FEED_REASON = 256,
+    FEED_WARNINGS_MAX = 4,
     FEED_READS_IN_FLIGHT = 16, /* reads that fetch may have under way for one stream */
     FEED_WINDOWS_DECODED = 2,  /* of a strand: the one that batches come from, and the next */
     FEED_WINDOWS_PLANNED = 1,  /* and more of which there is the plan, so that decoding never waits
@@ -55,6 +56,9 @@ typedef struct Feed {
     bool on_device;                      /* and a device can do it */
     char device[SETTINGS_DEVICE];        /* as configured; "": the first */
     char backend_reason[FEED_REASON];    /* what device, or why none */
+    /* What works but is hardly meant, with file:line:column: for daemons and tools to say. */
+    Error warnings[FEED_WARNINGS_MAX];
+    uint32_t warning_count;
     uint64_t device_input_bytes;         /* on_device: pinned memory beside each slot */
     uint32_t *allow_users, *allow_groups;
     uint32_t allow_user_count, allow_group_count;

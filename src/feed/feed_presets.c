@@ -33,10 +33,21 @@ static SettingsTensor make(const char *name, SettingsMake what, SettingsShift sh
     return tensor;
 }
 
-/* One label for each sequence; rows of last: pad have none. */
+/* `label`, or as Hugging Face's datasets often have it `labels`; -1: neither. */
+static int find_label(const Catalog *catalog) {
+    int column = catalog_find_column(catalog, "label");
+
+    if (column >= 0)
+        return column;
+    column = catalog_find_column(catalog, "labels");
+    return column >= 0 && catalog->columns[column].kind == SHARD_KIND_RAGGED ? -1 : column;
+}
+
+/* The labels that the dataset has; rows of last: pad have none. */
 static SettingsTensor label(const Catalog *catalog, int column) {
     bool floats = column >= 0 && element_is_float(catalog->columns[column].type);
-    SettingsTensor tensor = from("labels", "label", floats ? "float32" : "int64");
+    SettingsTensor tensor = from("labels", column >= 0 ? catalog->columns[column].name : "label",
+                                 floats ? "float32" : "int64");
 
     tensor.has_pad = tensor.pad_is_integer = !floats;
     tensor.pad_integer = FEED_LABEL_IGNORE;
@@ -62,7 +73,7 @@ static uint32_t expand_packed_seed(const Catalog *catalog, int column,
 
 uint32_t feed_expand_preset(SettingsPreset preset, const Catalog *catalog, bool packed,
                             SettingsTensor ret_tensors[FEED_PRESET_MAX]) {
-    int column = catalog_find_column(catalog, "label");
+    int column = find_label(catalog);
     uint32_t count = 0;
 
     switch (preset) {

@@ -131,8 +131,12 @@ void plan_json_add(Text *text, const PlanReport *report) {
     if (report->compared_count > 0)
         text_add(text, "]");
     text_add(text, ",\"warnings\":[");
-    for (uint32_t i = 0; i < report->warning_count; i++) {
+    for (uint32_t i = 0; i < report->feed->warning_count; i++) {
         text_add(text, i ? "," : "");
+        text_add_json(text, report->feed->warnings[i].text);
+    }
+    for (uint32_t i = 0; i < report->warning_count; i++) {
+        text_add(text, i || report->feed->warning_count ? "," : "");
         text_add_json(text, report->warnings[i]);
     }
     text_add(text, "]");

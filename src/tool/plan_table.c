@@ -25,9 +25,9 @@ static void print_batches(const PlanReport *report) {
         printf("             %" PRIu64 " for each of %u ranks; %" PRIu64 " %s\n",
                report->batches_per_rank, report->world, report->repeated,
                feed->plan.tail == PLAN_TAIL_REPEAT ? "repeated" : "left out");
-    printf("  order      windows of %u blocks, %u strand%s%s\n", feed->plan.window,
-           feed->plan.strands, feed->plan.strands == 1 ? "" : "s",
-           feed->plan.shuffle ? "" : ", not shuffled");
+    printf("  order      windows of %u block%s, %u strand%s%s\n", feed->plan.window,
+           feed->plan.window == 1 ? "" : "s", feed->plan.strands,
+           feed->plan.strands == 1 ? "" : "s", feed->plan.shuffle ? "" : ", not shuffled");
 }
 
 static void print_padding(const PlanReport *report) {
@@ -110,8 +110,9 @@ static void print_reads(const PlanReport *report) {
                  report->count_seconds, text_format_count(rate, plan_report_count_rate(report)),
                  feed_count_threads(report->feed),
                  feed_count_threads(report->feed) == 1 ? "" : "s");
-    printf("\n  reads      %" PRIu64 " blocks an epoch, each decoded %.2f times",
-           report->reads.blocks, plan_report_amplification(report));
+    printf("\n  reads      %" PRIu64 " block%s an epoch, %sdecoded %.2f times",
+           report->reads.blocks, report->reads.blocks == 1 ? "" : "s",
+           report->reads.blocks == 1 ? "" : "each ", plan_report_amplification(report));
     if (report->nodes > 1)
         printf(" in all by %u nodes", report->nodes);
     if (report->reads.again)
@@ -166,6 +167,10 @@ void plan_table_print(const PlanReport *report, bool is_first) {
     print_reads(report);
     print_tensors(report);
     print_memory(report);
+    if (report->feed->warning_count + report->warning_count > 0)
+        printf("\n");
+    for (uint32_t i = 0; i < report->feed->warning_count; i++)
+        printf("  warning: %s\n", report->feed->warnings[i].text);
     for (uint32_t i = 0; i < report->warning_count; i++)
-        printf("%s  warning: %s\n", i ? "" : "\n", report->warnings[i]);
+        printf("  warning: %s\n", report->warnings[i]);
 }

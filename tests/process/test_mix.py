@@ -202,7 +202,7 @@ def test_the_shares_of_a_plan(tmp_path, datasets):
         assert source["tokens"] == sum(sum(known.lengths[block]) for block in blocks)
         assert source["epochs"] == pytest.approx(len(blocks) / known.spec.mix.blocks[number], abs=1e-6)
     assert plan["sequences"] == sum(source["sequences"] for source in plan["sources"])
-    assert not [warning for warning in plan["warnings"] if "weight" in warning]
+    assert not [warning for warning in plan["warnings"] if "in the long run" in warning]
     table = harness.tool("plan", config).stdout
     assert re.search(r"web +3 .*\n +tiny +1 ", table), table
 
@@ -215,6 +215,39 @@ def test_a_weight_too_small_to_be_kept_is_said(tmp_path, datasets):
                                                                             abs=1e-6)
     assert re.search(r"dataset code gets 0\.0\d+ % in the long run, its weight asks for 0.010 %: ",
                      " ".join(plan["warnings"])), plan["warnings"]
+
+
+def warnings_at_start(config):
+    """What `--check` says, which `seqfeed plan` and a starting daemon say too."""
+    ran = harness.subprocess.run([str(harness.DAEMON), "--config", str(config), "--check"], text=True,
+                                 capture_output=True, env=harness.environment(), timeout=60, check=True)
+    said = re.findall(r"^seqfeedd: warning: (.*)$", ran.stderr, re.M)
+    assert said == [warning for warning in json.loads(harness.tool("plan", config, "--json").stdout)["feeds"][
+        "train"]["warnings"] if "c.yaml:" in warning]
+    with harness.Daemon(config) as daemon:
+        assert re.findall(r"^seqfeedd: warning: (.*)$", daemon.log, re.M) == said
+    return said
+
+
+def test_datasets_too_small_to_be_mixed_are_said(tmp_path):
+    """Of one block each, an epoch that ends with the first is that one alone, whatever the weights."""
+    rows = harness.random_rows(300, longest=8)
+    found = {name: harness.pack(tmp_path / name, rows) for name in ("a", "b")}
+    chosen = {"a": (found["a"], "0.9"), "b": (found["b"], "0.1")}
+    said = warnings_at_start(configure(tmp_path, chosen, ("sequences", "first"), order={"seed": 1}))
+    assert len(said) == 1, said
+    match = re.search(r"c.yaml:\d+:\d+: feeds.train.mix: epoch 0 takes (0|100) % of its sequences from '([ab])', "
+                      r"whose weight says (90|10) %: weights are kept by whole blocks, and ([01]) of this epoch's "
+                      r"1 comes? from there; pack small datasets into more blocks", said[0])
+    assert match, said
+    # The same through many blocks: as the weights say, and nothing to say.
+    configured = configure(tmp_path, chosen, ("sequences", 300 * 4096))
+    assert warnings_at_start(configured) == []
+
+
+def test_a_mix_of_many_blocks_is_not_warned_of(tmp_path, datasets):
+    chosen = {"web": (datasets["web"], "1"), "code": (datasets["code"], "1")}
+    assert warnings_at_start(configure(tmp_path, chosen, ("tokens", 400000))) == []
 
 
 # --- refusals ------------------------------------------------------------------------------------

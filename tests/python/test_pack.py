@@ -245,6 +245,12 @@ def test_a_private_daemon(corpus):
         seqfeed.Daemon({"feeds": {"train": {"dataset": corpus[1], "batch": {"sise": 16}}}})
 
 
+def test_what_a_private_daemon_warns_of_is_a_python_warning(tmp_path):
+    seqfeed.pack({"tokens": [[1, 2, 3]], "labels": [[-100, 2, 3]]}, tmp_path / "sft")
+    with pytest.warns(UserWarning, match="per-token column 'labels', which hf_causal_lm does not use"):
+        seqfeed.Daemon({"feeds": {"train": {"dataset": tmp_path / "sft", "tensors": "hf_causal_lm"}}}).stop()
+
+
 def test_a_private_daemon_ends_with_its_process(corpus, tmp_path):
     config = harness.one_feed(tmp_path / "c.yaml", corpus[1])
     code = ("import os, seqfeed, signal\n"

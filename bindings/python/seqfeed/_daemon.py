@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import warnings
 import weakref
 from typing import Any, Mapping, Optional, Union
 
@@ -91,7 +92,7 @@ class Daemon:
 
     config: a path, or what would stand in the file. It ends with the `with` block, with stop(), when
     the object is let go, and when this process dies in whatever way. A forked child does not end it.
-    DaemonError: it did not start, in its words."""
+    DaemonError: it did not start, in its words. What it warns of at start is a Python warning too."""
 
     def __init__(self, config: Union[str, os.PathLike[str], Mapping[str, Any]]):
         folder = tempfile.mkdtemp(prefix="seqfeed-py-")
@@ -116,6 +117,9 @@ class Daemon:
             said = self.log.strip()
             self.stop()
             raise DaemonError(said or f"seqfeed run ended with {self._process.returncode}")
+        for line in self.log.splitlines():
+            if line.startswith("seqfeedd: warning: "):
+                warnings.warn(line.removeprefix("seqfeedd: warning: "), stacklevel=2)
 
     @property
     def log(self) -> str:
