@@ -6,18 +6,13 @@
 
 #include "ahead.h"
 #include "module.h"
+#include "pace.h"
 
 enum {
-    FEED_SLICE_MS = 100, /* how long a signal may go unnoticed */
-    FEED_AHEAD_US =
-        150,         /* a trainer that is away for less, and for two copies, copies faster itself */
-    FEED_MISSES = 4, /* in a row: the thread comes too late, or the daemon does; then */
-    FEED_TRY_AGAIN = 16,       /* it is asked for one batch of so many */
-    FEED_AWAY_MOST_MS = 10,    /* what a longer absence counts as */
+    FEED_SLICE_MS = 100,       /* how long a signal may go unnoticed */
     FEED_ALONE_BYTES = 1 << 20 /* a copy of more gives the lock away meanwhile */
 };
 
-#define NS_PER_US INT64_C(1000)
 #define NS_PER_MS INT64_C(1000000)
 
 /* How far the trainer is: what was handed out, not what was only copied ahead. */
@@ -40,12 +35,7 @@ typedef struct FeedObject {
     Lease *kept;
     int kept_outcome; /* or that */
     FeedPlace place;
-    /* In nanoseconds: when a copy was handed out last; how long the trainer is then away, and how
-     * long a copy takes, on average. */
-    int64_t left_ns, away_ns, copy_ns;
-    uint32_t misses,
-        passed; /* requests since a copy was ready in time; batches since these are many */
-    unsigned long long copied_ahead; /* copies that were ready when the trainer came */
+    Pace pace;
 } FeedObject;
 
 static int64_t nanoseconds(double seconds) {
@@ -262,7 +252,7 @@ static int feed_copy(FeedObject *self, MakerObject *maker, Lease **lease) {
     }
     lease_unref(*lease);
     *lease = copy;
-    self->copy_ns += (seqfeed_private_now() - started_ns - self->copy_ns) / 4;
+    pace_note_copy(&self->pace, seqfeed_private_now() - started_ns);
     return 0;
 }
 
@@ -271,10 +261,8 @@ static int feed_copy(FeedObject *self, MakerObject *maker, Lease **lease) {
 static int feed_look_ahead(FeedObject *self, MakerObject *maker, bool epoch_ends) {
     PoolChunk *chunk;
 
-    if (epoch_ends || self->away_ns < FEED_AHEAD_US * NS_PER_US + 2 * self->copy_ns ||
-        (self->misses >= FEED_MISSES && ++self->passed % FEED_TRY_AGAIN != 0))
+    if (epoch_ends || !pace_asks_ahead(&self->pace))
         return 0;
-    self->misses++; /* unless it is ready when the trainer comes */
     chunk = pool_take(&maker->pool, maker->pool.largest);
     if (!chunk) {
         if (!PyErr_ExceptionMatches(PyExc_MemoryError) &&
@@ -286,17 +274,6 @@ static int feed_look_ahead(FeedObject *self, MakerObject *maker, bool epoch_ends
     ahead_ask(self->ahead, chunk);
     pool_chunk_unref(chunk);
     return 0;
-}
-
-static void feed_note_absence(FeedObject *self) {
-    int64_t away_ns;
-
-    if (self->left_ns == 0)
-        return;
-    away_ns = seqfeed_private_now() - self->left_ns;
-    if (away_ns > FEED_AWAY_MOST_MS * NS_PER_MS)
-        away_ns = FEED_AWAY_MOST_MS * NS_PER_MS;
-    self->away_ns += self->away_ns == 0 ? away_ns : (away_ns - self->away_ns) / 4;
 }
 
 typedef enum FeedKind { FEED_VIEWS, FEED_COPIES, FEED_WHOLE } FeedKind;
@@ -325,10 +302,8 @@ static PyObject *feed_make(FeedObject *self, MakerObject *maker, FeedKind kind, 
         made = kind == FEED_WHOLE ? maker_object_whole(maker, *lease, facts)
                                   : maker_object_make(maker, *lease, facts);
     Py_XDECREF(facts);
-    if (made && ahead) {
-        self->copied_ahead++;
-        self->misses = 0;
-    }
+    if (made && ahead)
+        pace_hit(&self->pace);
     if (made && kind != FEED_VIEWS && feed_look_ahead(self, maker, epoch_ends) < 0)
         Py_CLEAR(made);
     return made;
@@ -360,7 +335,7 @@ static PyObject *feed_tensors(PyObject *object, PyObject *const *arguments, Py_s
         return NULL;
     }
     maker = (MakerObject *)arguments[0];
-    feed_note_absence(self);
+    pace_come(&self->pace, seqfeed_private_now());
     if (!feed_enter(self))
         return NULL;
     if (!self->ahead)
@@ -369,7 +344,7 @@ static PyObject *feed_tensors(PyObject *object, PyObject *const *arguments, Py_s
     if (r == 0)
         made = feed_make(self, maker, kind, &lease);
     self->busy = false;
-    self->left_ns = seqfeed_private_now();
+    pace_leave(&self->pace, seqfeed_private_now());
     if (r == 0)
         return feed_hand_out(self, maker, made, lease);
     if (r < 0)
@@ -481,7 +456,7 @@ static PyObject *feed_slots(PyObject *object, void *unused) {
 }
 
 static PyObject *feed_copied_ahead(PyObject *object, void *unused) {
-    return PyLong_FromUnsignedLongLong(((FeedObject *)object)->copied_ahead);
+    return PyLong_FromUnsignedLongLong(((FeedObject *)object)->pace.hits);
 }
 
 static PyObject *feed_seen(PyObject *object, void *unused) {
