@@ -100,6 +100,12 @@ static PyObject *writer_new(PyTypeObject *type, PyObject *arguments, PyObject *k
                           &force))
         return NULL;
     options.shard_bytes = shard_bytes;
+    if (options.block_target < SHARD_BLOCK_TARGET_MIN ||
+        options.block_target > SHARD_BLOCK_TARGET_MAX) {
+        Py_DECREF(path);
+        return PyErr_Format(PyExc_ValueError, "block must be %d to %d bytes",
+                            SHARD_BLOCK_TARGET_MIN, SHARD_BLOCK_TARGET_MAX);
+    }
     options.force = force;
     self = PyList_Check(columns) ? (WriterObject *)allocate(type, 0) : NULL;
     r = self && writer_columns(self, columns) == 0
@@ -141,6 +147,26 @@ static int writer_check(const WriterObject *self, uint32_t column, uint64_t toke
     return 0;
 }
 
+/* Say of which column the exception is, where it does not itself. */
+static void writer_name_column(const ShardColumn *column) {
+    PyObject *type, *value, *trace, *text;
+    const char *words;
+
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    text = value ? PyObject_Str(value) : NULL;
+    words = text ? PyUnicode_AsUTF8AndSize(text, NULL) : NULL;
+    if (words && (type == PyExc_TypeError || type == PyExc_ValueError) &&
+        strncmp(words, "column ", strlen("column ")) != 0) {
+        PyErr_Format(type, "column %s: %U", column->name, text);
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(trace);
+    } else
+        PyErr_Restore(type, value, trace);
+    Py_XDECREF(text);
+}
+
 /* add(values): one for each column, in their order. */
 static PyObject *writer_add(PyObject *object, PyObject *argument) {
     WriterObject *self = (WriterObject *)object;
@@ -158,8 +184,10 @@ static PyObject *writer_add(PyObject *object, PyObject *argument) {
         self->values[i].size = 0;
         if (element_cast_append(PyTuple_GetItem(argument, (Py_ssize_t)i), &self->columns[i],
                                 &self->values[i]) < 0 ||
-            writer_check(self, i, i > 0 ? values[0].count : 0, &values[i]) < 0)
+            writer_check(self, i, i > 0 ? values[0].count : 0, &values[i]) < 0) {
+            writer_name_column(&self->columns[i]);
             return NULL;
+        }
     }
     r = dataset_writer_add(self->writer, values, &error);
     return r < 0 ? module_raise(r, error.text) : PyLong_FromUnsignedLong(values[0].count);

@@ -117,10 +117,10 @@ def test_half_floats_round_as_numpy_does(tmp_path):
 
 
 @pytest.mark.parametrize("rows, options, said", [
-    ([[1, 2], [3, -1]], {"token_type": "u16"}, "row 1: -1 does not fit u16"),
-    ([[1], [70000]], {"token_type": "u16"}, "row 1: 70000 does not fit u16"),
+    ([[1, 2], [3, -1]], {"token_type": "u16"}, "row 1: column tokens: -1 does not fit u16"),
+    ([[1], [70000]], {"token_type": "u16"}, "row 1: column tokens: 70000 does not fit u16"),
     ([[1], [1 << 70]], {"token_type": "i64"}, "does not fit i64"),
-    ([[1], ["x"]], {"token_type": "u16"}, "row 1: 'x' is no number"),
+    ([[1], ["x"]], {"token_type": "u16"}, "row 1: column tokens: 'x' is no number"),
     ([[1], ["x"]], {}, "row 1: "),
     ([{"a": [1]}], {}, "called tokens or input_ids"),
     ([{"tokens": [1]}], {"columns": {"b": "tokens"}}, "no 'b'"),
@@ -128,9 +128,21 @@ def test_half_floats_round_as_numpy_does(tmp_path):
     ([], {}, "no rows"),
     ({"tokens": [[1], [2]], "label": [1]}, {}, "differ in length"),
     ([[1.5]], {"token_type": "u16"}, "1.5 does not fit u16"),
+    ([[1], None], {"token_type": "u16"}, "row 1: column tokens: "),
+    ([{"tokens": [1], "label": 1}, {"tokens": [2], "label": None}], {}, "row 1: column label: "),
+    ([{"tokens": [1]}, {"label": 1}], {"token_type": "u16"}, "row 1 has no 'tokens'"),
+    ([{"tokens": [1]}, {"label": 1}], {}, "has no 'tokens'"),
+    ([{"input_ids": [1], "label": 1}], {"columns": {"label": "label"}}, "add 'input_ids': 'tokens'"),
+    ([[1]], {"token_type": "int64"}, "one of auto, u8, u16"),
+    ([[1]], {"block": 1}, "block must be a whole number from 4096 to 16777216, not 1"),
+    ([[1]], {"block": 1 << 30}, "block must be"), ([[1]], {"shard": -5}, "shard must be"),
+    ([[1]], {"level": 99}, "level must be a whole number from 1 to 22"), ([[1]], {"jobs": -1}, "jobs must be"),
+    ([[1]], {"jobs": "2"}, "jobs must be"),
+    ([[1]], {"token_type": "u16", "pad_id": 70000}, "pad_id of u16 tokens must be a whole number from 0 to 65535"),
+    ([[1]], {"pad_id": -1}, "pad_id of u16 tokens"),
 ])
 def test_what_does_not_fit_is_said(tmp_path, rows, options, said):
-    with pytest.raises((ValueError, TypeError), match=said):
+    with pytest.raises((ValueError, TypeError, KeyError), match=said):
         seqfeed.pack(rows, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
@@ -192,7 +204,7 @@ def test_buffers_of_the_standard_library(tmp_path):
         seqfeed.pack([numpy.array([1, 2], ">i4")], tmp_path / "big", token_type="i64")
     with pytest.raises(TypeError, match="column pairs: .*format"):
         seqfeed.pack([{"tokens": [1], "pairs": numpy.zeros(3, "i4,i4")}], tmp_path / "pairs")
-    with pytest.raises(ValueError, match="row 1: a value of 2"):
+    with pytest.raises(ValueError, match="row 1: column tokens: a value of 2"):
         seqfeed.pack([[1], numpy.array([1 << 63], "u8")], tmp_path / "large", token_type="i64")
 
 

@@ -9,11 +9,16 @@ import sys
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from . import _seqfeed
+from ._attach import whole
 from ._progress import Progress
 
 LOOK = 256  # rows that decide what columns there are
 NARROW = ((1 << 16, "u16"), (1 << 24, "u24"), (1 << 32, "u32"))
 PRIMARY = ("tokens", "input_ids")
+# Type of tokens -> the least and the largest of the whole numbers.
+TYPES = {"u8": (0, 2**8 - 1), "u16": (0, 2**16 - 1), "u24": (0, 2**24 - 1), "u32": (0, 2**32 - 1),
+         "i32": (-2**31, 2**31 - 1), "i64": (-2**63, 2**63 - 1), "f16": None, "bf16": None, "f32": None}
+BLOCK_LEAST, BLOCK_MOST = 4096, 16 << 20
 FLOATS = {"float16": "f16", "float32": "f32", "float64": "f32", "bfloat16": "bf16"}
 
 
@@ -37,6 +42,8 @@ class _Column(NamedTuple):
 def _rows(data: Any) -> Any:
     """The rows of whatever was given, to iterate over; again where the data can be."""
     if isinstance(data, Mapping):
+        if data and all(hasattr(part, "features") for part in data.values()):
+            raise ValueError(f"these are several datasets: pass one of them, as data[{next(iter(data))!r}]")
         return _Table(data)
     if hasattr(data, "with_format") and hasattr(data, "features"):
         try:
@@ -73,6 +80,17 @@ def _get(row: Any, source: Any) -> Any:
         return value
     array = as_array()
     return array if array.shape else array.item()
+
+
+def _values(looked: List[Any], source: Any) -> List[Any]:
+    """Of all rows; the error names the row that has none."""
+    values: List[Any] = []
+    for row in looked:
+        try:
+            values.append(_get(row, source))
+        except KeyError as error:
+            raise KeyError(f"row {len(values)} has no {error}") from None
+    return values
 
 
 def _length(value: Any) -> Optional[int]:
@@ -133,6 +151,9 @@ def _names(first: Any, columns: Optional[Mapping[Any, str]]) -> Dict[Any, str]:
     primary = next((key for key, name in names.items() if name == "tokens"), None)
     if primary is None:
         primary = next((key for key in PRIMARY if key in names), None)
+    if primary is None and columns:
+        known = next((key for key in PRIMARY if key in first), "that")
+        raise ValueError(f"columns maps nothing to 'tokens': add {known!r}: 'tokens'")
     if primary is None:
         raise ValueError(f"none of {sorted(map(str, first))} is called tokens or input_ids: say "
                          "which one is, as columns={'that': 'tokens'}")
@@ -141,7 +162,7 @@ def _names(first: Any, columns: Optional[Mapping[Any, str]]) -> Dict[Any, str]:
 
 def _column(source: Any, name: str, looked: List[Any], lengths: List[int]) -> _Column:
     """A column beside the primary one, from what it holds in the rows that were looked at."""
-    values = [_get(row, source) for row in looked]
+    values = _values(looked, source)
     counts = [_length(value) for value in values]
     if any(count is None for count in counts) and any(count is not None for count in counts):
         raise ValueError(f"column {name}: numbers in some rows, lists in others")
@@ -165,7 +186,7 @@ def _schema(looked: List[Any], columns: Optional[Mapping[Any, str]], token_type:
               file=sys.stderr)
     kept = {key: name for key, name in names.items() if str(key) not in left_out}
     primary = next(iter(kept))
-    values = [_get(row, primary) for row in looked]
+    values = _values(looked, primary)
     lengths = [_length(value) or 0 for value in values]
     if token_type == "auto" and _type(values) != "i64":
         token_type = _type(values)
@@ -186,8 +207,10 @@ def _narrowest(rows: Iterable[Any], source: Any, progress: Progress) -> str:
         try:
             least, most = _extremes(_get(row, source))
             low, high = min(low, least), max(high, most)
-        except (ValueError, TypeError, KeyError) as error:
-            raise type(error)(f"row {number}: {error}") from None
+        except KeyError as error:
+            raise KeyError(f"row {number} has no {error}") from None
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"row {number}: column tokens: {error}") from None
     if low < 0:
         return "i64"
     return next((word for limit, word in NARROW if high < limit), "i64")
@@ -221,6 +244,7 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
     jobs: threads that compress; the files are the same for any number. Nothing of `data` is kept.
     Raises ValueError, TypeError or KeyError for rows that do not fit, FileExistsError or OSError for
     `out`; nothing is left there then."""
+    _check_options(token_type, level, block, shard, jobs)
     rows = _rows(data)
     once = iter(rows) is rows
     stream = iter(rows)
@@ -235,6 +259,8 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
         schema[0] = schema[0]._replace(type=word)
     if jobs is None:
         jobs = len(os.sched_getaffinity(0))
+    if pad_id is not None and TYPES[schema[0].type]:
+        whole(f"pad_id of {schema[0].type} tokens", pad_id, *TYPES[schema[0].type])
     shape = [(column.name, column.kind, column.type, column.width) for column in schema]
     try:
         writer = _seqfeed.Writer(os.fspath(out), shape, pad_id, level, block, shard, jobs, force)
@@ -250,10 +276,23 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
         writer.abort()
 
 
+def _check_options(token_type: str, level: int, block: int, shard: int, jobs: Optional[int]) -> None:
+    """As the tool checks them."""
+    if token_type != "auto" and token_type not in TYPES:
+        raise ValueError(f"token_type {token_type!r}: one of auto, {', '.join(TYPES)} is wanted")
+    whole("level", level, 1, 22)
+    whole("block", block, BLOCK_LEAST, BLOCK_MOST)
+    whole("shard", shard, BLOCK_LEAST)
+    if jobs is not None:
+        whole("jobs", jobs, 1, 1024)
+
+
 def _write(writer: Any, schema: List[_Column], rows: Iterable[Any], progress: Progress) -> None:
     sources = [column.source for column in schema]
     for number, row in enumerate(progress.watch(rows)):
         try:
             writer.add(tuple(_get(row, source) for source in sources))
-        except (ValueError, TypeError, KeyError) as error:
+        except KeyError as error:
+            raise KeyError(f"row {number} has no {error}") from None
+        except (ValueError, TypeError) as error:
             raise type(error)(f"row {number}: {error}") from None
