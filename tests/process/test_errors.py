@@ -74,7 +74,7 @@ def test_threads_that_the_system_refuses_say_what_to_change(dataset, tmp_path):
 @pytest.mark.skipif(harness.SANITIZED or len(os.sched_getaffinity(0)) < 2,
                     reason="a sanitizer needs more address space; one CPU has one worker")
 def test_threads_auto_takes_what_the_system_grants(dataset, tmp_path):
-    limits = in_limits(s=1 << 20, v=2560 << 10)
+    limits = in_limits(s=1 << 20, v=3584 << 10)  # stacks of 1 GiB: for fetching, set-up and one worker
     with harness.Daemon(harness.one_feed(tmp_path / "c.yaml", dataset), prefix=limits) as daemon:
         daemon.wait_log(r"threads: 1 instead of \d+: the system grants no more \(TasksMax=, ulimit -u\)")
         assert len(daemon.cat(n=3)) == 3
