@@ -79,16 +79,17 @@ static void section_keys(const char *pattern, const char *word, char to[512], ch
 
 /* Is `word` the section and the key in one, as batch_size, batchSize and max_length are? */
 static bool is_run_together(const char *word, const char *section, const char *key) {
-    char bare[128], one[128], other[128];
-    size_t size = 0;
+    size_t head = strcspn(section, "."), tail = strlen(key), size = 0;
+    char bare[128];
 
     for (; *word && size + 1 < sizeof bare; word++)
         if (isalnum((unsigned char)*word))
             bare[size++] = (char)tolower((unsigned char)*word);
     bare[size] = '\0';
-    snprintf(one, sizeof one, "%.*s%s", (int)strcspn(section, "."), section, key);
-    snprintf(other, sizeof other, "%s%.*s", key, (int)strcspn(section, "."), section);
-    return strcmp(bare, one) == 0 || strcmp(bare, other) == 0;
+    if (size != head + tail)
+        return false;
+    return (strncmp(bare, section, head) == 0 && strcmp(bare + head, key) == 0) ||
+           (strncmp(bare, key, tail) == 0 && strncmp(bare + tail, section, head) == 0);
 }
 
 /* Where a key of this name does exist: people forget the section more often than the name. */
