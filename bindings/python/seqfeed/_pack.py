@@ -16,8 +16,9 @@ LOOK = 256  # rows that decide what columns there are
 NARROW = ((1 << 16, "u16"), (1 << 24, "u24"), (1 << 32, "u32"))
 PRIMARY = ("tokens", "input_ids")
 # Type of tokens -> the least and the largest of the whole numbers.
-TYPES = {"u8": (0, 2**8 - 1), "u16": (0, 2**16 - 1), "u24": (0, 2**24 - 1), "u32": (0, 2**32 - 1),
-         "i32": (-2**31, 2**31 - 1), "i64": (-2**63, 2**63 - 1), "f16": None, "bf16": None, "f32": None}
+TYPES: Dict[str, Optional[tuple[int, int]]] = {
+    "u8": (0, 2**8 - 1), "u16": (0, 2**16 - 1), "u24": (0, 2**24 - 1), "u32": (0, 2**32 - 1),
+    "i32": (-2**31, 2**31 - 1), "i64": (-2**63, 2**63 - 1), "f16": None, "bf16": None, "f32": None}
 BLOCK_LEAST, BLOCK_MOST = 4096, 16 << 20
 FLOATS = {"float16": "f16", "float32": "f32", "float64": "f32", "bfloat16": "bf16"}
 
@@ -259,8 +260,9 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
         schema[0] = schema[0]._replace(type=word)
     if jobs is None:
         jobs = len(os.sched_getaffinity(0))
-    if pad_id is not None and TYPES[schema[0].type]:
-        whole(f"pad_id of {schema[0].type} tokens", pad_id, *TYPES[schema[0].type])
+    limits = TYPES[schema[0].type]
+    if pad_id is not None and limits:
+        whole(f"pad_id of {schema[0].type} tokens", pad_id, *limits)
     shape = [(column.name, column.kind, column.type, column.width) for column in schema]
     try:
         writer = _seqfeed.Writer(os.fspath(out), shape, pad_id, level, block, shard, jobs, force)
