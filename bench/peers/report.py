@@ -298,7 +298,7 @@ Numpy's are compared with numpy views, torch's with `seqfeed.torch`.
   of every CPU, from where the next one must be fetched back. And a second of CPU does less when all CPUs work:
   *a trainer's own look* is the same work on the same batches. Their own part, to make objects of each batch, cannot
   be shared at all, and is a third of what a batch costs here. Four trainers in C that only take batches use 1.2 of
-  the CPU of one where blocks are decoded, 1.36 from the cache, the daemon's and their own together
+  the CPU of one where blocks are decoded, 1.4 from the cache, the daemon's and their own together
   ([benchmarks.md](benchmarks.md), *CPU of all*).
 - catid_dataloader has rows of int32 tokens, no mask and nowhere for labels. Here each label is written before
   its sequence's tokens, `context_size` and `min_data_length` are such that a row holds one sequence, and int64
