@@ -116,3 +116,12 @@ def test_packed_rows_bring_their_lengths_as_numbers(start, corpus, tmp_path):
         longest = int(batch["cu_seq_lens_q"].diff().max())
         assert (batch["max_length_q"], batch["max_length_k"]) == (longest, longest)
         assert type(batch["max_length_q"]) is int and batch["input_ids"].shape == (1, 64)
+
+
+def test_a_trainer_that_skips_in_another_way_is_left_alone(monkeypatch):
+    monkeypatch.setattr(transformers.trainer, "skip_first_batches", lambda loader, count=0: (loader, count))
+    assert seqfeed.hf._let_skip() and seqfeed.hf._let_skip()
+    assert transformers.trainer.skip_first_batches([], 3) == ([], 3)
+    monkeypatch.delattr(transformers.trainer, "skip_first_batches")
+    assert not seqfeed.hf._let_skip()
+    assert not hasattr(transformers.trainer, "skip_first_batches")

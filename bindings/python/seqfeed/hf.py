@@ -46,19 +46,20 @@ class _Epochs:
         return self.length
 
 
-def _let_skip() -> None:
+def _let_skip() -> bool:
     """Trainer skips what it has trained of an epoch by skip_first_batches(), to count from there; a loader
-    of ours stands there already, by its cursor."""
-    module: Any = sys.modules["transformers.trainer"]
-    skip = module.skip_first_batches
-    if getattr(skip, "knows_feeds", False):
-        return
+    of ours stands there already, by its cursor. False: this Trainer has another way."""
+    module: Any = sys.modules.get("transformers.trainer")
+    skip = getattr(module, "skip_first_batches", None)
+    if skip is None or getattr(skip, "knows_feeds", False):
+        return skip is not None
 
     def skip_first_batches(loader: Any, num_batches: int = 0) -> Any:
         return loader if isinstance(loader, _Epochs) else skip(loader, num_batches)
 
     setattr(skip_first_batches, "knows_feeds", True)
     module.skip_first_batches = skip_first_batches
+    return True
 
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ class TrainerMixin(_Trainer):
         self._feed_loader = train_feed if isinstance(train_feed, Loader) else None
         super().__init__(*arguments, **options)
         if train_feed is not None:
-            self.args.ignore_data_skip = False  # else it would count its steps from the epoch's beginning
-            _let_skip()
+            # Told to ignore it counts its steps from the epoch's beginning, but reads over no batch either.
+            self.args.ignore_data_skip = not _let_skip()
 
     def get_train_dataloader(self) -> Any:
         if self._feed is None:
