@@ -67,8 +67,12 @@ def answer(connection):
 
 
 def settled_descriptors(daemon):
-    """Open files of the daemon once nobody is connected any more."""
-    harness.wait_until(lambda: daemon.status()["connections"] == 1, "connections remain")
+    """Open files of the daemon once nobody is connected any more and the last stream has been taken down."""
+    def settled():
+        status = daemon.status()
+        return status["connections"] == 1 and status["memory"]["reserved"] == 0
+
+    harness.wait_until(settled, "connections or streams remain")
     return daemon.descriptors()
 
 
