@@ -10,11 +10,15 @@
 
 #include "seqfeed/client_socket.h"
 
+/* How long a daemon that should answer at once may take. */
+#define SEQFEED_PRIVATE_GRACE_NS (2 * SEQFEED_PRIVATE_SECOND)
+
 typedef struct SeqfeedPrivateAttach {
     const SeqfeedOptions *options;
     SeqfeedAttach request;
     int64_t deadline_ns; /* of the attach */
-    int64_t patience_ns; /* a little later: the daemon knows best who is missing, and says so */
+    int64_t patience_ns; /* with the answer that is awaited. From HELLO_REPLY on a little more than
+                            the deadline: a daemon that lives knows best who is missing */
     SeqfeedError *error;
 } SeqfeedPrivateAttach;
 
@@ -92,7 +96,9 @@ static inline int seqfeed_private_answer(Seqfeed *feed, const SeqfeedPrivateAtta
             continue;
         }
         if (r == -ETIMEDOUT)
-            return seqfeed_private_fail(attach->error, r, "the daemon did not answer in time");
+            return seqfeed_private_fail(attach->error, r,
+                                        "the daemon did not answer in time: it hangs, is stopped, "
+                                        "or has not started yet");
         if (r == -ECONNRESET)
             return seqfeed_private_fail(attach->error, r, "the daemon closed the connection");
         if (r < 0)
@@ -305,7 +311,10 @@ static inline int seqfeed_private_take_seat(Seqfeed *feed, SeqfeedPrivateAttach 
     if (r < 0)
         return r;
     left_ns = attach->deadline_ns - seqfeed_private_now();
-    attach->request.deadline_ns = left_ns > SEQFEED_PRIVATE_MS ? left_ns : SEQFEED_PRIVATE_MS;
+    if (left_ns < SEQFEED_PRIVATE_MS)
+        left_ns = SEQFEED_PRIVATE_MS;
+    attach->request.deadline_ns = left_ns;
+    attach->patience_ns = seqfeed_private_now() + left_ns + SEQFEED_PRIVATE_GRACE_NS;
     r = seqfeed_private_send(feed->socket, &attach->request, sizeof attach->request);
     if (r < 0 && r != -ECONNRESET)
         return seqfeed_private_fail(attach->error, r, "cannot talk to the daemon: %s",
@@ -344,7 +353,11 @@ static inline int seqfeed_private_open(Seqfeed **ret_feed, SeqfeedPrivateAttach 
         timeout_ns = limit_ns;
     attach->options = options;
     attach->deadline_ns = seqfeed_private_now() + timeout_ns;
-    attach->patience_ns = attach->deadline_ns + 2 * SEQFEED_PRIVATE_SECOND;
+    /* A daemon that does not even greet will not say more later. A short time-out is for the others
+     * who have to come, not for a greeting on a busy machine. */
+    attach->patience_ns = attach->deadline_ns;
+    if (timeout_ns < SEQFEED_PRIVATE_GRACE_NS)
+        attach->patience_ns += SEQFEED_PRIVATE_GRACE_NS - timeout_ns;
     attach->error = error;
     r = seqfeed_private_request(attach);
     if (r < 0)

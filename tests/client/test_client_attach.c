@@ -176,6 +176,24 @@ START_TEST(a_daemon_that_is_silent_is_a_time_out)
 }
 END_TEST
 
+START_TEST(a_daemon_that_is_silent_has_until_the_deadline_and_no_longer)
+{
+    SeqfeedOptions options = {.feed = "train", .timeout_ns = INT64_C(2200000000)};
+    int64_t begun_ns = seqfeed_private_now(), took_ns;
+    SeqfeedError error;
+
+    fake_daemon_start(&daemon_, 2, 4096);
+    daemon_.mute = true;
+    options.socket = daemon_.address.sun_path;
+    ck_assert_int_eq(attach_options(&options, &error), -ETIMEDOUT);
+    took_ns = seqfeed_private_now() - begun_ns;
+    ck_assert_ptr_nonnull(strstr(error.text, "the daemon did not answer in time"));
+    ck_assert_int_ge(took_ns, options.timeout_ns);
+    ck_assert_int_lt(took_ns, options.timeout_ns + SEQFEED_PRIVATE_GRACE_NS);
+    fake_daemon_stop(&daemon_);
+}
+END_TEST
+
 /* Who waits spins only where that takes the CPU from nobody. */
 START_TEST(trainers_and_workers_that_outnumber_the_cpus_are_a_crowd)
 {
@@ -553,6 +571,7 @@ CHECK_MAIN("client_attach", without_a_daemon_the_sentence_names_every_place,
            the_request_says_what_the_options_say, a_refusal_is_passed_on_word_for_word,
            a_daemon_that_says_what_it_waits_for_is_waited_for,
            a_daemon_that_is_silent_is_a_time_out,
+           a_daemon_that_is_silent_has_until_the_deadline_and_no_longer,
            trainers_and_workers_that_outnumber_the_cpus_are_a_crowd,
            answers_to_hello_that_are_no_answers_are_refused,
            a_ring_that_contradicts_itself_is_refused, memory_without_its_seals_is_refused,
