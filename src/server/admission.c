@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "server/audience.h"
+#include "server/namesake.h"
 
 #define ADMISSION_DEADLINE_MAX_NS (INT64_C(30) * 86400 * NS_PER_SECOND)
 #define ADMISSION_RETRY_NS NS_PER_SECOND
@@ -64,10 +65,12 @@ static void describe_memory(const AdmissionWait *wait, Text *text) {
 }
 
 void admission_describe(const AdmissionWait *wait, Text *text) {
-    if (!forming_is_complete(wait->forming))
-        forming_describe_missing(wait->forming, text);
-    else
+    if (forming_is_complete(wait->forming)) {
         describe_memory(wait, text);
+        return;
+    }
+    forming_describe_missing(wait->forming, text);
+    namesake_describe(wait, text);
 }
 
 static void tell_wait(AdmissionWait *wait) {

@@ -36,7 +36,8 @@ void admission_retry(Server *server);
 /* Refuse everybody who waits. */
 void admission_refuse_all(Server *server, int code, const char *text);
 
-/* What this one waits for: "rank 3 (never attached)", "1.2 GiB of memory: …". */
+/* What this one waits for: "rank 3 (never attached)", with what namesake.h has to add; "1.2 GiB of
+ * memory: …". */
 void admission_describe(const AdmissionWait *wait, Text *text);
 
 /* May this user use the feed? */

@@ -304,9 +304,14 @@ static void add_absent(const Forming *forming, uint32_t number, const FormingRan
     else
         text_add(text, "rank %u", number);
     if (rank && rank->left)
-        text_add(text, " (%s left)", forming_format_pid(pid, rank->left_pid));
+        text_add(text, " (%s left", forming_format_pid(pid, rank->left_pid));
     else
-        text_add(text, " (never attached)");
+        text_add(text, " (never attached");
+    if (taken > 0) {
+        text_add(text, "; here: ");
+        add_pids(forming, rank, text);
+    }
+    text_add(text, ")");
 }
 
 /* Every rank of the world is local, so the absent ones have names. */

@@ -91,8 +91,8 @@ void forming_sort(Forming *forming);
  * forming_take() cannot know when cursors lie in two epochs. */
 bool forming_is_close(const Forming *forming, uint64_t rounds_left);
 
-/* "rank 3 (never attached)"; "2 of 3 members of rank 0 (pid 4711 left)"; "1 more rank of 8 (here:
- * 0, 1, 2)". */
+/* "rank 3 (never attached)"; "2 of 3 members of rank 0 (pid 4711 left; here: pid 4712)"; "1 more
+ * rank of 8 (here: 0, 1, 2)". */
 void forming_describe_missing(const Forming *forming, Text *text);
 /* "rank 3 asks for index 200, ranks 0–2 for 1000". */
 void forming_describe_cursors(const Forming *forming, Text *text);

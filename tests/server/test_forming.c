@@ -171,7 +171,9 @@ START_TEST(the_missing_are_named)
     take(forming, 1);
     take(forming, 1);
     take(forming, 1);
-    expect_missing(forming, "2 of 3 members of rank 0 (never attached)");
+    expect_missing(forming, "2 of 3 members of rank 0 (never attached; here: pid 100)");
+    take(forming, 0);
+    expect_missing(forming, "1 of 3 members of rank 0 (never attached; here: pid 100, pid 100)");
     forming_free(forming);
 
     forming = make(16, 4, 1);

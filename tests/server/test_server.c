@@ -117,6 +117,38 @@ START_TEST(at_the_deadline_all_are_refused_and_the_missing_named)
 }
 END_TEST
 
+/* Who says something else of the group waits apart, and who comes too late finds it full. */
+START_TEST(those_of_the_same_group_who_do_not_meet_are_named)
+{
+    SeqfeedAttach three = attach_message(0, 1, 3), two = attach_message(0, 1, 2);
+    SeqfeedAttach world = attach_message(0, 1, 2);
+    int fds[5];
+
+    scripted_start();
+    world.world = 4;
+    fds[0] = client_attach(&three);
+    fds[1] = client_attach(&two);
+    scripted_wait(5);
+    client_expect(fds[0], SEQFEED_MESSAGE_WAITING, " waits in group sweep with members 2, not 3");
+    client_expect(fds[1], SEQFEED_MESSAGE_WAITING, " waits in group sweep with members 3, not 2");
+    client_leave(fds[0]);
+    fds[2] = client_attach(&two);
+    client_expect_welcome(fds[1]);
+    client_expect_welcome(fds[2]);
+    fds[3] = client_attach(&two);
+    fds[4] = client_attach(&world);
+    scripted_wait(5);
+    client_expect(fds[3], SEQFEED_MESSAGE_WAITING, "; group sweep is full and runs: pid ");
+    client_expect(fds[4], SEQFEED_MESSAGE_WAITING, "; group sweep with world 1, not 4 runs: pid ");
+    client_leave(fds[1]);
+    scripted_wait(60);
+    client_expect(fds[3], SEQFEED_MESSAGE_ERROR, "; group sweep runs with 1 of 2: pid ");
+    for (int i = 2; i < 5; i++)
+        close(fds[i]);
+    scripted_stop();
+}
+END_TEST
+
 START_TEST(who_waits_is_told_after_5_seconds_and_then_each_minute)
 {
     SeqfeedAttach attach = attach_message(0, 2, 1);
@@ -499,6 +531,7 @@ CHECK_MAIN("server", one_seat_is_welcomed_at_once_with_two_descriptors,
            ranks_form_one_stream_and_nobody_is_welcomed_before_the_last,
            members_share_the_ring_of_their_rank,
            at_the_deadline_all_are_refused_and_the_missing_named,
+           those_of_the_same_group_who_do_not_meet_are_named,
            who_waits_is_told_after_5_seconds_and_then_each_minute,
            a_death_while_it_forms_frees_the_seat,
            who_must_wait_for_memory_is_told_and_starts_when_it_is_free,
