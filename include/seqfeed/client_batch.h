@@ -193,7 +193,8 @@ static inline void seqfeed_private_listen(Seqfeed *feed) {
     while ((r = seqfeed_private_receive(feed->socket, &message)) == 0) {
         if (seqfeed_private_is_notice(&message, SEQFEED_MESSAGE_WAITING)) {
             seqfeed_private_say(message.body.notice.text);
-            feed->wait_said_ns = seqfeed_private_now();
+            feed->wait_said_ns = feed->wait_told_ns = seqfeed_private_now();
+            memcpy(feed->waiting_text, message.body.notice.text, sizeof feed->waiting_text);
         } else if (seqfeed_private_is_notice(&message, SEQFEED_MESSAGE_CLOSING) ||
                    seqfeed_private_is_notice(&message, SEQFEED_MESSAGE_ERROR)) {
             feed->closing_code = seqfeed_private_outside_code(message.body.notice.code);
@@ -344,6 +345,26 @@ static inline int seqfeed_private_obstacle(Seqfeed *feed, uint32_t state) {
     return seqfeed_private_note(feed, -ENOBUFS, text);
 }
 
+/* No batch came in time: whose fault is it? The daemon says so after 5 s; until then the ring knows
+ * whom the daemon has asked to release. */
+static inline int seqfeed_private_note_time_out(Seqfeed *feed) {
+    uint64_t wake_at = __atomic_load_n(&feed->header->wake_at, __ATOMIC_SEQ_CST);
+    uint32_t waker = __atomic_load_n(&feed->header->waker, __ATOMIC_SEQ_CST);
+    char text[sizeof feed->message];
+
+    /* What came at once was said while this process did not wait, and may be over. */
+    if (feed->wait_told_ns - feed->wait_started_ns > SEQFEED_PRIVATE_SECOND)
+        snprintf(text, sizeof text, "no batch came in time: %.480s", feed->waiting_text);
+    else if (wake_at != 0 && waker != 0 && waker != feed->member + 1)
+        snprintf(text, sizeof text,
+                 "no batch came in time: this process is member %u of its ring, and member %u has "
+                 "yet to release; seqfeed status names the processes",
+                 feed->member, waker - 1);
+    else
+        return seqfeed_private_note(feed, -ETIMEDOUT, "no batch came in time");
+    return seqfeed_private_note(feed, -ETIMEDOUT, text);
+}
+
 /* Until the batch at `next` can be taken; it is described in *ret_batch but not taken. */
 static inline int seqfeed_private_await(Seqfeed *feed, SeqfeedBatch *ret_batch,
                                         int64_t timeout_ns) {
@@ -372,7 +393,7 @@ static inline int seqfeed_private_await(Seqfeed *feed, SeqfeedBatch *ret_batch,
             return r;
         r = gone ? 0 : seqfeed_private_wait(feed, deadline_ns);
         if (r < 0)
-            return seqfeed_private_note(feed, r, "no batch came in time");
+            return seqfeed_private_note_time_out(feed);
     }
 }
 

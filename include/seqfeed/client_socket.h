@@ -74,6 +74,7 @@ struct Seqfeed {
     int closing_code; /* from CLOSING; 0: none came */
     int hung_up;
     int64_t wait_started_ns, wait_looked_ns, wait_said_ns;
+    int64_t wait_told_ns; /* when `waiting_text` came */
     int shared;           /* other members read the same ring */
     int crowded;          /* there are too few CPUs to spin while waiting */
     int64_t wait_mean_ns; /* how long next() has waited lately when it had to */
@@ -82,6 +83,7 @@ struct Seqfeed {
     char start_cursor[SEQFEED_CURSOR_BYTES];
     char message[SEQFEED_TEXT_BYTES];
     char closing_text[SEQFEED_TEXT_BYTES];
+    char waiting_text[SEQFEED_TEXT_BYTES]; /* what the daemon said last of what it waits for */
 };
 
 static inline int64_t seqfeed_private_now(void) {

@@ -382,6 +382,32 @@ START_TEST(who_is_not_asked_says_nothing)
 }
 END_TEST
 
+/* By the ring at once, by the daemon's own words as soon as it has said them in this wait. */
+START_TEST(who_holds_the_slots_is_named_at_the_time_out)
+{
+    static const char words[] = "group sweep: pid 4711 is 4 batches behind";
+    Seqfeed *feed = start_and_attach(); /* member 0 */
+    int64_t before = clock_now_ns();
+    SeqfeedBatch batch;
+
+    ask(2, 0); /* this one */
+    ck_assert_int_eq(seqfeed_next(feed, &batch, SOON), -ETIMEDOUT);
+    ck_assert_str_eq(seqfeed_message(feed), "no batch came in time");
+    ask(2, 2);
+    fake_daemon_notify(&daemon_, SEQFEED_MESSAGE_WAITING, 0, words); /* of an older wait */
+    ck_assert_int_eq(seqfeed_next(feed, &batch, SOON), -ETIMEDOUT);
+    ck_assert_ptr_nonnull(strstr(seqfeed_message(feed), "this process is member 0 of its ring, and "
+                                                        "member 2 has yet to release"));
+    while (clock_now_ns() - before < 3 * NS_PER_SECOND / 2)
+        ck_assert_int_eq(seqfeed_next(feed, &batch, SOON), -ETIMEDOUT);
+    fake_daemon_notify(&daemon_, SEQFEED_MESSAGE_WAITING, 0, words);
+    ck_assert_int_eq(seqfeed_next(feed, &batch, SOON), -ETIMEDOUT);
+    ck_assert_str_eq(seqfeed_message(feed),
+                     "no batch came in time: group sweep: pid 4711 is 4 batches behind");
+    end(feed);
+}
+END_TEST
+
 START_TEST(a_forked_child_may_only_detach)
 {
     Seqfeed *feed = start_and_attach();
@@ -417,4 +443,4 @@ CHECK_MAIN("client_batches", a_batch_says_what_it_is, an_attachment_says_what_it
            batches_before_the_own_cursor_are_released_unseen,
            a_cursor_at_the_next_epoch_skips_the_end_of_the_last,
            who_waits_says_what_it_has_released, who_is_not_asked_says_nothing,
-           a_forked_child_may_only_detach)
+           who_holds_the_slots_is_named_at_the_time_out, a_forked_child_may_only_detach)
