@@ -12,6 +12,7 @@
 #include "base/arithmetic.h"
 #include "base/text.h"
 #include "mask/token_lists.h"
+#include "settings/suggest.h"
 
 int feed_tensor_error(const Wanted *wanted, Error *error, SettingsPlace place, const char *key,
                       const char *sentence) {
@@ -26,13 +27,29 @@ int feed_tensor_error(const Wanted *wanted, Error *error, SettingsPlace place, c
     return feed_error(wanted->source, error, place, path, "%s", sentence);
 }
 
+/* The column that was probably meant. */
+static void add_meant(const Catalog *catalog, const char *word, Text *text) {
+    const char *meant = NULL;
+    unsigned nearest = SUGGEST_FAR;
+
+    for (uint32_t c = 0; c < catalog->column_count; c++)
+        if (suggest_is_better(word, catalog->columns[c].name, &nearest))
+            meant = catalog->columns[c].name;
+    if (suggest_is_better(word, "lengths", &nearest))
+        meant = "lengths";
+    if (meant)
+        text_add(text, ", did you mean %s", meant);
+}
+
 static int find_column(const Wanted *wanted, TensorSpec *spec, Error *error) {
     const Catalog *catalog = wanted->feed->catalog;
     int index = catalog_find_column(catalog, wanted->tensor->from);
     CLEANUP(text_deinit) Text text = {0};
 
     if (index < 0) {
-        text_add(&text, "%s has no column '%s', it has:", catalog->path, wanted->tensor->from);
+        text_add(&text, "%s has no column '%s'", catalog->path, wanted->tensor->from);
+        add_meant(catalog, wanted->tensor->from, &text);
+        text_add(&text, ", it has:");
         for (uint32_t c = 0; c < catalog->column_count; c++)
             text_add(&text, " %s,", catalog->columns[c].name);
         text_add(&text, " lengths");

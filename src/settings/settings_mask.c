@@ -144,6 +144,7 @@ static int read_not(MaskReader *mask, const DocumentNode *node) {
 
 static int read_word(MaskReader *mask, const DocumentNode *node) {
     const char *text = settings_value_text(mask->reader, node, expressions);
+    char hint[64];
 
     if (!text)
         return -EINVAL;
@@ -153,8 +154,8 @@ static int read_word(MaskReader *mask, const DocumentNode *node) {
         return add_step(mask, node, (SettingsMaskStep){.op = SETTINGS_MASK_CAUSAL});
     if (strcmp(text, "segments") == 0)
         return add_step(mask, node, (SettingsMaskStep){.op = SETTINGS_MASK_SEGMENTS});
-    return settings_value_error(mask->reader, node, "'%.60s' is not known, allowed: %s", text,
-                                expressions);
+    return settings_value_error(mask->reader, node, "'%.60s' is not known%s, allowed: %s", text,
+                                suggest_among(text, "lengths|causal|segments", hint), expressions);
 }
 
 static int read_expression(MaskReader *mask, const DocumentNode *node) {

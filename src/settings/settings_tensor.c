@@ -24,7 +24,7 @@ typedef struct TensorReader {
 
 /* The position of a word in "a|b|c", or -EINVAL with the sentence. */
 static int read_word(const SettingsReader *reader, const DocumentNode *node, const char *words) {
-    char allowed[256] = "";
+    char allowed[256] = "", hint[64];
     const char *text;
     int position;
 
@@ -36,8 +36,8 @@ static int read_word(const SettingsReader *reader, const DocumentNode *node, con
         return -EINVAL;
     position = settings_key_word(words, text);
     if (position < 0)
-        return settings_value_error(reader, node, "'%.60s' is not known, allowed: %s", text,
-                                    allowed);
+        return settings_value_error(reader, node, "'%.60s' is not known%s, allowed: %s", text,
+                                    suggest_among(text, words, hint), allowed);
     return position;
 }
 
@@ -435,13 +435,14 @@ static int read_tensor(const SettingsReader *reader, const DocumentNode *node, S
 
 static int read_preset(const SettingsReader *reader, const DocumentNode *node, SettingsFeed *feed) {
     int preset = settings_key_word(presets, node->text);
+    char hint[64];
 
     if (preset < 0)
         return settings_value_error(reader, node,
-                                    "'%.60s' is no preset, allowed: seed, hf_classification, "
+                                    "'%.60s' is no preset%s, allowed: seed, hf_classification, "
                                     "hf_causal_lm, hf_packed_lm, megatron, a mapping of names "
                                     "to %s",
-                                    node->text, kinds);
+                                    node->text, suggest_among(node->text, presets, hint), kinds);
     feed->tensors_preset = true;
     feed->preset = (SettingsPreset)preset;
     return 0;

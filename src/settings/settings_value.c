@@ -113,23 +113,14 @@ static int read_choice(const SettingsReader *reader, const SettingsKey *key,
                        const DocumentNode *node, const char *text, const char *allowed,
                        void *object) {
     int position = settings_key_word(key->words, text);
-    unsigned nearest = SUGGEST_FAR;
-    char hint[64] = "", word[48];
+    char hint[64];
 
     if (position >= 0) {
         store(key, object, (uint64_t)position);
         return 0;
     }
-    for (const char *at = key->words; at;) {
-        size_t length = strcspn(at, "|");
-
-        snprintf(word, sizeof word, "%.*s", (int)length, at);
-        if (suggest_is_better(text, word, &nearest))
-            snprintf(hint, sizeof hint, ", did you mean %s", word);
-        at = at[length] ? at + length + 1 : NULL;
-    }
-    return settings_value_error(reader, node, "'%.60s' is not known%s, allowed: %s", text, hint,
-                                allowed);
+    return settings_value_error(reader, node, "'%.60s' is not known%s, allowed: %s", text,
+                                suggest_among(text, key->words, hint), allowed);
 }
 
 static int read_bool(const SettingsReader *reader, const SettingsKey *key, const DocumentNode *node,

@@ -2,6 +2,7 @@
 #include "settings/suggest.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/attributes.h"
@@ -46,4 +47,20 @@ int suggest_is_better(const char *word, const char *candidate, unsigned *nearest
         return 0;
     *nearest = distance;
     return 1;
+}
+
+char *suggest_among(const char *word, const char *words, char to[64]) {
+    unsigned nearest = SUGGEST_FAR;
+    char candidate[48];
+
+    to[0] = '\0';
+    for (const char *at = words; at;) {
+        size_t length = strcspn(at, "|");
+
+        snprintf(candidate, sizeof candidate, "%.*s", (int)length, at);
+        if (suggest_is_better(word, candidate, &nearest))
+            snprintf(to, 64, ", did you mean %s", candidate);
+        at = at[length] ? at + length + 1 : NULL;
+    }
+    return to;
 }

@@ -12,3 +12,6 @@ unsigned suggest_distance(const char *a, const char *b);
  * *nearest is updated. Begin with SUGGEST_FAR. */
 enum { SUGGEST_FAR = 1000 };
 int suggest_is_better(const char *word, const char *candidate, unsigned *nearest);
+
+/* ", did you mean b" for a word that is near one of "a|b|c", else "". Returns `to`. */
+char *suggest_among(const char *word, const char *words, char to[64]);

@@ -138,7 +138,10 @@ START_TEST(wrong_tensors_are_refused_with_their_place)
     fixture_refused(&fixture, "", "tensors:\n  x: {from: nope}\n",
                     "c.yaml:5:17: feeds.train.tensors.x.from: ");
     fixture_refused(&fixture, "", "tensors:\n  x: {from: nope}\n",
-                    "has no column 'nope', it has: tokens, label, weight, tag, notes, lengths");
+                    "has no column 'nope', did you mean notes, it has: tokens, label, weight, tag, "
+                    "notes, lengths");
+    fixture_refused(&fixture, "", "tensors:\n  x: {from: score}\n",
+                    "has no column 'score', it has: tokens, label, weight, tag, notes, lengths");
     fixture_refused(&fixture, "", "tensors:\n  x: {from: notes}\n",
                     "tensors.x.from: column 'notes' is ragged");
     fixture_refused(&fixture, "", "tensors:\n  x: {from: tokens, dtype: uint8}\n",

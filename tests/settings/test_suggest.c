@@ -41,5 +41,16 @@ START_TEST(only_near_words_are_suggested_and_the_nearest_wins)
 }
 END_TEST
 
+START_TEST(of_several_words_the_nearest_is_asked_for)
+{
+    char to[64];
+
+    ck_assert_str_eq(suggest_among("int46", "int32|int64|bool", to), ", did you mean int64");
+    ck_assert_str_eq(suggest_among("Bool", "int32|int64|bool", to), ", did you mean bool");
+    ck_assert_str_eq(suggest_among("complex", "int32|int64|bool", to), "");
+}
+END_TEST
+
 CHECK_MAIN("suggest", a_swap_an_insertion_a_deletion_and_a_replacement_count_one,
-           long_words_are_far_from_everything, only_near_words_are_suggested_and_the_nearest_wins)
+           long_words_are_far_from_everything, only_near_words_are_suggested_and_the_nearest_wins,
+           of_several_words_the_nearest_is_asked_for)
