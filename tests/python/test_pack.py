@@ -246,6 +246,50 @@ def test_text(tmp_path):
         seqfeed.tokenize("nowhere/*.txt", tokenizer="bytes", out=tmp_path / "no")
 
 
+def slip(tmp_path, **options):
+    (tmp_path / "a.txt").write_text("one\n")
+    return lambda: seqfeed.tokenize(str(tmp_path / "a.txt"), out=tmp_path / "out",
+                                    **{"tokenizer": "bytes", **options})
+
+
+@pytest.mark.parametrize("options, hint", [
+    ({"tokenizer": "byte"}, "tokenizer='byte'.*did you mean 'bytes'"),
+    ({"tokenizer": "Bytes"}, "did you mean 'bytes'"),
+    ({"by": "lines"}, "did you mean 'line'"),
+    ({"by": "Paragraph"}, "did you mean 'paragraph'"),
+    ({"label": "files"}, "did you mean 'file'"),
+    ({"token_type": "uint16"}, "did you mean 'u16'"),
+    ({"token_type": "U8"}, "did you mean 'u8'"),
+    ({"token_type": "bfloat16"}, "did you mean 'bf16'"),
+    ({"token_type": "atuo"}, "did you mean 'auto'"),
+])
+def test_what_a_slip_was_meant_to_be_is_said(tmp_path, monkeypatch, options, hint):
+    monkeypatch.setitem(sys.modules, "transformers", None)  # nothing is loaded or asked for before
+    with pytest.raises(ValueError, match=hint):
+        slip(tmp_path, **options)()
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_near_nothing_are_not_guessed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    for name in ("gpt2", "t5-base", "google/byt5-small", str(tmp_path)):
+        with pytest.raises(ImportError):
+            slip(tmp_path, tokenizer=name)()
+    with pytest.raises(ValueError, match="paragraph' or 'file'$"):
+        slip(tmp_path, by="sentence")()
+
+
+@pytest.mark.parametrize("columns, error, hint", [
+    ({"ids": "token"}, ValueError, "maps nothing to 'tokens': 'token', did you mean 'tokens'"),
+    ({"ids": "words"}, ValueError, "maps nothing to 'tokens': add 'that': 'tokens'"),
+    ({"id": "tokens"}, ValueError, "the rows have no 'id'; .*did you mean 'ids'"),
+    (["ids"], TypeError, "columns: a mapping .*'input_ids': 'tokens'"),
+])
+def test_columns_that_are_a_slip_are_told(tmp_path, columns, error, hint):
+    with pytest.raises(error, match=hint):
+        seqfeed.pack([{"ids": [1], "label": 1}], tmp_path / "out", columns=columns)
+
+
 def test_a_private_daemon(corpus):
     with seqfeed.Daemon({"feeds": {"train": {"dataset": corpus[1], "batch": {"size": 16}}}}) as daemon:
         feed = seqfeed.attach("train", socket=daemon.socket)

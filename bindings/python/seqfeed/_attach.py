@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Iterator, NoReturn, Optional
 
 from . import _ranks, _seqfeed
 from ._batch import Batch, Tensor
+from ._hint import meant
 
 END_OF_EPOCH = 1
 DRAINED = 2
@@ -348,7 +349,7 @@ def attach(feed: str, *, socket: Optional[os.PathLike[str] | str] = None, rank: 
     TimeoutError (names who is missing), ConnectionRefusedError (no daemon), PermissionError
     or OSError (the daemon's refusal, in its words). Any thread may attach, as often as it likes."""
     if join not in ("start", "next"):
-        raise ValueError(f"join={join!r}: 'start' or 'next'")
+        raise ValueError(f"join={join!r}: 'start' or 'next'{meant(join, ('start', 'next'))}")
     if join == "next" and resume is not None:
         raise ValueError("join='next' and resume exclude each other")
     if not isinstance(feed, str):
@@ -384,6 +385,9 @@ ELSEWHERE.update(prefetch_factor=_WORKERS.format("`ring: {slots: N}` of the feed
                  generator="order: {seed: N} of the feed in the daemon's configuration, or seed= here")
 
 
+LOADER = ("device", "zero_copy", "evaluate", "sharding")  # what Loaders take beside
+
+
 def check_feed(feed: object) -> None:
     """What Loaders take: TypeError for all else."""
     if not isinstance(feed, (str, Feed)):
@@ -396,6 +400,7 @@ def check_options(options: Dict[str, Any], **more: str) -> None:
     to say of a name."""
     for name in options:
         if name not in (attach.__kwdefaults__ or {}):
-            known = ", ".join(attach.__kwdefaults__ or {})
-            said = {**ELSEWHERE, **more}.get(name, f"no option of a Loader, nor one of attach(): {known}")
+            known = attach.__kwdefaults__ or {}
+            said = {**ELSEWHERE, **more}.get(name, f"no option of a Loader, nor one of attach(): "
+                                             f"{', '.join(known)}{meant(name, [*known, *LOADER])}")
             raise TypeError(f"{name}: {said}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import collections.abc
 import itertools
 import os
+import re
 import sys
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from . import _seqfeed
 from ._attach import whole
+from ._hint import meant
 from ._progress import Progress
 
 LOOK = 256  # rows that decide what columns there are
@@ -145,16 +147,22 @@ def _names(first: Any, columns: Optional[Mapping[Any, str]]) -> Dict[Any, str]:
         if columns:
             raise ValueError("columns= needs rows that are mappings")
         return {None: "tokens"}
+    if columns is not None and not isinstance(columns, Mapping):
+        raise TypeError("columns: a mapping from keys of the rows to names is wanted, as "
+                        f"{{'input_ids': 'tokens'}}, not {columns!r}")
     names = dict(columns) if columns else {key: key for key in first}
     missing = [key for key in names if key not in first]
     if missing:
-        raise ValueError(f"the rows have no {missing[0]!r}; they have {sorted(first)}")
+        raise ValueError(f"the rows have no {missing[0]!r}; they have {sorted(map(str, first))}"
+                         f"{meant(missing[0], map(str, first))}")
     primary = next((key for key, name in names.items() if name == "tokens"), None)
     if primary is None:
         primary = next((key for key in PRIMARY if key in names), None)
     if primary is None and columns:
         known = next((key for key in PRIMARY if key in first), "that")
-        raise ValueError(f"columns maps nothing to 'tokens': add {known!r}: 'tokens'")
+        slip = next((name for name in names.values() if meant(name, ["tokens"])), None)
+        hint = f"{slip!r}{meant(slip, ['tokens'])}" if slip else f"add {known!r}: 'tokens'"
+        raise ValueError(f"columns maps nothing to 'tokens': {hint}")
     if primary is None:
         raise ValueError(f"none of {sorted(map(str, first))} is called tokens or input_ids: say "
                          "which one is, as columns={'that': 'tokens'}")
@@ -281,7 +289,9 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
 def _check_options(token_type: str, level: int, block: int, shard: int, jobs: Optional[int]) -> None:
     """As the tool checks them."""
     if token_type != "auto" and token_type not in TYPES:
-        raise ValueError(f"token_type {token_type!r}: one of auto, {', '.join(TYPES)} is wanted")
+        short = re.sub("uint|int|float", lambda word: word[0][0], str(token_type))  # numpy's words are near too
+        raise ValueError(f"token_type {token_type!r}: one of auto, {', '.join(TYPES)} is wanted"
+                         f"{meant(short, ['auto', *TYPES], 0.6)}")
     whole("level", level, 1, 22)
     whole("block", block, BLOCK_LEAST, BLOCK_MOST)
     whole("shard", shard, BLOCK_LEAST)

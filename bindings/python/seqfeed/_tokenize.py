@@ -7,8 +7,10 @@ import itertools
 import os
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Union
 
+from ._hint import meant
 from ._pack import PackTotals, pack
 
+BY = ("line", "paragraph", "file")
 CHUNK = 1000  # pieces of text that a tokenizer gets at once
 
 Encode = Callable[[List[str]], List[List[int]]]
@@ -44,6 +46,9 @@ def _encoder(tokenizer: Any) -> tuple[Encode, Optional[int]]:
     if isinstance(tokenizer, str) and tokenizer == "bytes":
         return lambda texts: [list(text.encode()) for text in texts], None
     if isinstance(tokenizer, str):
+        hint = meant(tokenizer, ["bytes"])
+        if hint and not os.path.exists(tokenizer):  # before a package is loaded or a network asked
+            raise ValueError(f"tokenizer={tokenizer!r}: no name for transformers{hint}")
         from transformers import AutoTokenizer
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     if hasattr(tokenizer, "encode_batch"):  # the tokenizers package
@@ -68,10 +73,10 @@ def tokenize(inputs: Union[str, Sequence[str]], *, tokenizer: Any,
     pieces are left out. label="file": the number of the file as label, and its name beside it.
     Everything else goes to pack(), whose errors come from here too; FileNotFoundError: a pattern that
     matches nothing."""
-    if by not in ("line", "paragraph", "file"):
-        raise ValueError(f"by={by!r}: line, paragraph or file")
+    if by not in BY:
+        raise ValueError(f"by={by!r}: 'line', 'paragraph' or 'file'{meant(by, BY)}")
     if label not in (None, "file"):
-        raise ValueError(f"label={label!r}: None or 'file'")
+        raise ValueError(f"label={label!r}: None or 'file'{meant(label, ['file'])}")
     files = _files(inputs)
     encode, pad_id = _encoder(tokenizer)
     options.setdefault("pad_id", pad_id)
