@@ -337,7 +337,9 @@ static inline int seqfeed_private_obstacle(Seqfeed *feed, uint32_t state) {
         return 0;
     if ((unsigned)__builtin_popcountll(__atomic_load_n(&feed->held, __ATOMIC_ACQUIRE)) ==
         feed->slot_count)
-        snprintf(text, sizeof text, "this process holds all %u batches", feed->slot_count);
+        snprintf(text, sizeof text,
+                 "this process holds all %u batches: give one back first, or raise ring.slots",
+                 feed->slot_count);
     else
         snprintf(text, sizeof text,
                  "this process holds the oldest of %u batches, and slots return in order",

@@ -115,7 +115,9 @@ START_TEST(holding_all_slots_is_said_at_once)
     take_all(feed, 0);
     ck_assert(!fake_daemon_publish(&daemon_));
     ck_assert_int_eq(seqfeed_next(feed, &batch, -1), -ENOBUFS);
-    ck_assert_str_eq(seqfeed_message(feed), "this process holds all 4 batches");
+    ck_assert_str_eq(seqfeed_message(feed),
+                     "this process holds all 4 batches: give one back first, or raise "
+                     "ring.slots");
     ck_assert_int_eq(seqfeed_release(feed, &batches[0]), 0);
     ck_assert(fake_daemon_publish(&daemon_));
     ck_assert_int_eq(seqfeed_next(feed, &batch, LONG), 0);
