@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Is the package here at all, and does it need what it should not?"""
 import ast
+import importlib
+import inspect
 import os
+import re
 import subprocess
 import sys
 
@@ -46,6 +49,23 @@ def test_the_stub_tells_of_the_extension_what_it_has():
             has = {member for member in vars(getattr(_seqfeed, name)) if member not in HIDDEN}
             # Before Python 3.12 a type that has buffers does not show it.
             assert {member for member in members(tree) if member not in HIDDEN} == has, name
+
+
+@needs_package
+@pytest.mark.parametrize("name", ["attach", "pack", "tokenize", "torch.Loader", "jax.Loader", "hf.TrainerMixin"])
+def test_every_argument_has_words(name):
+    """help() tells of each, and of those that go on to attach() too."""
+    module, _, what = f"seqfeed.{name}".rpartition(".")
+    if module != "seqfeed":
+        for needed in {"hf": ["torch", "transformers"]}.get(module.rpartition(".")[2], [module.rpartition(".")[2]]):
+            pytest.importorskip(needed, reason=f"no {needed} here")
+    function = getattr(importlib.import_module(module), what)
+    known = inspect.signature(function).parameters.values()
+    names = [each.name for each in known if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    if name == "torch.Loader":
+        names += list(inspect.signature(importlib.import_module("seqfeed").attach).parameters)
+    missing = [each for each in names if not re.search(rf"\b{each}\b", inspect.getdoc(function) or "")]
+    assert names and not missing
 
 
 @needs_package

@@ -67,6 +67,7 @@ def test_options_of_a_dataloader_are_answered(start, corpus):
     daemon = start(corpus[1])
     for name, said in (("batch_size", r"setting of the feed.*batch: \{size: N\} in the daemon's"), ("shuffle", "order: "),
                        ("num_workers", "no workers.*threads"), ("generator", "seed="), ("pin_memory", "device="),
+                       ("word_size", "did you mean 'world_size'"), ("evaluat", "did you mean 'evaluate'"),
                        ("colour", "no option of a Loader.*attach.*: socket, rank, ")):
         with pytest.raises(TypeError, match=f"^{name}: .*{said}"):
             seqfeed.torch.Loader("train", socket=daemon.socket, **{name: 3})

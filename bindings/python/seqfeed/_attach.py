@@ -337,11 +337,18 @@ def attach(feed: str, *, socket: Optional[os.PathLike[str] | str] = None, rank: 
            timeout: float = 60.0) -> Feed:
     """Attach to a feed of a running seqfeedd.
 
+    feed: its name in the daemon's configuration.
     socket: of the daemon; else SEQFEED_SOCKET, else the usual places.
-    rank, world_size, local_world_size: else from torchrun, Slurm or Open MPI, else the only rank.
-    group, members: `members` processes of one group read the same batches, one copy in memory.
-    join: "start", or "next" for the running stream of this group at its next batch.
-    resume: a cursor or a state_dict() to go on from.  seed: instead of the feed's own.
+    rank, world_size: which of how many ranks this is, both or neither; else from torchrun, Slurm or Open
+    MPI, else the only rank. Rank r of W is handed the batches r, r + W, ... of the epoch.
+    local_world_size: ranks of this machine, which share a stream, so that each block is decoded once;
+    else from the launcher. They find each other by the launcher's name of the job, or by group.
+    group, members: `members` processes of one group read the same batches, one copy in memory; the
+    stream starts when all are there.
+    join: "start" begins a stream; "next" joins the running one of this group at its next batch, and
+    begins one where there is none. Excludes resume.
+    resume: a cursor or a state_dict() to go on from; else epoch 0 from its beginning.
+    seed: of the order, instead of the feed's own.
     timeout: seconds for the attach, waiting for the other seats included (0: one try), and for coming
     back to a daemon that was started again. Waiting gives the interpreter's lock away and answers Ctrl-C.
 

@@ -238,21 +238,28 @@ def pack(data: Any, out: Union[str, os.PathLike[str]], *,
          pad_id: Optional[int] = None, labels: Optional[Sequence[str]] = None, level: int = 9,
          block: int = 256 << 10, shard: int = 256 << 20, jobs: Optional[int] = None,
          force: bool = False, progress: Optional[bool] = None) -> PackTotals:
-    """Write a dataset to the directory `out`, which is absent or empty.
+    """Write a dataset of sequences to a directory.
 
     data: a Hugging Face dataset, a mapping of columns, or anything that gives rows: mappings, or the
     sequences themselves as lists or arrays (two-dimensional ones are frames of numbers).
+    out: the directory, absent or empty.
     columns: key in the rows -> name in the dataset; what is called "tokens" is the sequence. Without
     it all keys keep their names, tokens or input_ids is the sequence, and text is left out.
     token_type: u8 u16 u24 u32 i32 i64 f16 bf16 f32, or auto: by a first pass over data that can be
     read twice, else u32; floats stay floats.
+    pad_id: what padding is where the feed says nothing else; kept with the dataset. None: 0.
+    labels: names of the labels 0, 1, ...; else those of a Hugging Face ClassLabel.
+    level: of zstd, 1 to 22. block, shard: bytes before compression; a block (4096 to 16 MiB) is what is
+    read and shuffled at a time, a shard a file.
+    jobs: threads that compress, else one for each CPU; the files are the same for any number.
     force: replace the dataset that is there.
+    progress: tell of it on standard error; None: where that is a terminal.
+
     Numbers become per-sequence columns, lists as long as the tokens per-token columns, others ragged
     ones, as the first 256 rows have it; what does not fit later is an error that names its row.
-
-    jobs: threads that compress; the files are the same for any number. Nothing of `data` is kept.
-    Raises ValueError, TypeError or KeyError for rows that do not fit, FileExistsError or OSError for
-    `out`; nothing is left there then."""
+    Returns the totals: sequences, tokens, bytes, shards. Nothing of `data` is kept.
+    Raises ValueError, TypeError or KeyError for rows or options that do not fit, FileExistsError or OSError
+    for `out`; nothing is left there then."""
     _check_options(token_type, level, block, shard, jobs)
     rows = _rows(data)
     once = iter(rows) is rows

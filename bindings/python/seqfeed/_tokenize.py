@@ -68,9 +68,12 @@ def tokenize(inputs: Union[str, Sequence[str]], *, tokenizer: Any,
              **options: Any) -> PackTotals:
     """Tokenize text files and pack the result.
 
-    inputs: paths or patterns. tokenizer: "bytes", a name for transformers.AutoTokenizer, a tokenizer
-    of transformers or tokenizers, or a function from text to ids. by: line, paragraph or file; empty
-    pieces are left out. label="file": the number of the file as label, and its name beside it.
+    inputs: paths or patterns.
+    tokenizer: "bytes", a name for transformers.AutoTokenizer, a tokenizer of transformers or tokenizers,
+    or a function from text to ids.
+    out: the directory, absent or empty; force=True replaces a dataset.
+    by: "line", "paragraph" or "file" is a sequence; empty pieces are left out.
+    label: "file" makes the number of the file the label, and keeps its name beside it.
     Everything else goes to pack(), whose errors come from here too; FileNotFoundError: a pattern that
     matches nothing."""
     if by not in BY:

@@ -77,8 +77,13 @@ else:
 
 
 class TrainerMixin(_Trainer):
-    """Before Trainer among the bases. train_feed: a name, a Feed or a Loader; feed_options: of
-    attach()."""
+    """Before Trainer among the bases; takes what Trainer takes, and two options more.
+
+    train_feed: the name of a feed, a Feed or a seqfeed.torch.Loader; None: train_dataset, as ever. The
+    batches are the feed's: per_device_train_batch_size has no say in them.
+    feed_options: of attach(), where train_feed is a name; rank and world_size are Trainer's own.
+
+    FileNotFoundError: the checkpoint to go on from was saved without a feed."""
 
     def __init__(self, *arguments: Any, train_feed: Union[str, Feed, Loader, None] = None,
                  feed_options: Optional[Dict[str, Any]] = None, **options: Any):

@@ -21,8 +21,9 @@ from ._batch import Batch, Facts
 class Loader:
     """Iterate for one epoch; len(), set_epoch(), state_dict(), load_state_dict().
 
-    feed: a name, with the options of attach(), or a Feed; rank and world are those of JAX's processes
-    where there are several. sharding: the arrays of all processes become one global array each, so
+    feed: a name, with the options of attach() (socket, group, members, join, resume, seed, timeout, ...), or
+    a Feed; rank and world are those of JAX's processes where there are several.
+    sharding: the arrays of all processes become one global array each, so
     that all batches must have one shape: pad.to a number, and last: pad. Every process then sees the
     rows of all; what `last` says is of this process's part.
 

@@ -193,10 +193,18 @@ class Loader:
     """What a DataLoader is to a training loop: iterate for one epoch, len(), set_epoch(),
     state_dict(), load_state_dict(). One thread at a time.
 
-    feed: a name, with the options of attach(), or a Feed. Rank and world are those of the launcher,
-    else of torch.distributed. device: tensors are put there; with CUDA from pinned memory on a stream
-    of their own. zero_copy: read-only views on the CPU instead. evaluate: every `for` is the whole of
-    epoch 0 from its beginning, wherever the one before was left; for validation.
+    feed: a name, with the options of attach() (socket, rank, world_size, local_world_size, group, members,
+    join, resume, seed, timeout), or a Feed, which is attached already and takes none. Rank and world are
+    those of the launcher, else of torch.distributed.
+    device: tensors are put there; with CUDA from pinned memory on a stream of their own.
+    zero_copy: read-only views on the CPU instead of copies. To write to one kills the process, and each
+    keeps its slot until it is let go of.
+    evaluate: every `for` is the whole of epoch 0 from its beginning, wherever the one before was left;
+    for validation.
+
+    A `for` ends with the epoch and the next one is the next epoch; after load_state_dict() the first is
+    the rest of one, after a `break` the next goes on. epoch is that of the next batch, so that
+    `for epoch in range(loader.epoch, N)` goes on right wherever the state was saved. feed: the Feed.
 
     Raises what attach() raises; TypeError for options of a DataLoader, with where the same is said here;
     ValueError where ranks have different plans; RuntimeError in a worker of a DataLoader, since there is nothing that workers could do."""
