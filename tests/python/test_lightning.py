@@ -56,13 +56,13 @@ class Module(lightning.LightningModule):
         return seqfeed.torch.Loader("train", socket=self.socket, evaluate=True)
 
 
-def fit(module, folder, ckpt_path=None, **options):
+def fit(module, folder, ckpt_path=None, loader=None, max_epochs=3, **options):
     save = lightning.pytorch.callbacks.ModelCheckpoint(folder, every_n_train_steps=1, save_top_k=-1,
                                                        filename="{step}")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*(resumable|dataloader|batch_size).*")
-        trainer = lightning.Trainer(max_epochs=3, callbacks=[save], **QUIET, **options)
-        trainer.fit(module, ckpt_path=ckpt_path)
+        trainer = lightning.Trainer(max_epochs=max_epochs, callbacks=[save], **QUIET, **options)
+        trainer.fit(module, loader, ckpt_path=ckpt_path)
     return trainer
 
 
@@ -87,6 +87,18 @@ def test_a_part_of_the_epoch_each_time(start, corpus, tmp_path):
     fit(module, tmp_path, limit_train_batches=6, limit_val_batches=0)
     # Three rounds of six go on where the one before ended: nothing is left out.
     assert module.seen == [(0, index) for index in range(12)] + [(0, 12)]
+    whole = Module(daemon.socket)
+    fit(whole, tmp_path / "more", max_epochs=4, limit_train_batches=6, limit_val_batches=0)
+    assert whole.seen == module.seen + [(1, index) for index in range(6)]  # and the fourth begins the next
+
+
+@pytest.mark.slow
+def test_trainer_takes_a_loader(start, corpus, tmp_path):
+    daemon = start(corpus[1], batch={"size": 16})
+    module = Module(daemon.socket)
+    fit(module, tmp_path, loader=seqfeed.torch.Loader("train", socket=daemon.socket), max_epochs=2,
+        limit_val_batches=0)
+    assert module.seen == [(epoch, index) for epoch in range(2) for index in range(13)]
 
 
 TWO_RANKS = """
