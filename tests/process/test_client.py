@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import subprocess
+import time
 
 import harness
 import pytest
@@ -125,6 +126,18 @@ def test_cat_ends_with_the_epoch_and_n_goes_beyond(daemon):
     harness.same_batches(more[:BATCHES], epoch)
     assert [(batch["epoch"], batch["step"]) for batch in more[BATCHES:]] == [(1, 0), (1, 1), (1, 2)]
     assert len(daemon.cat(n=2)) == 2
+
+
+def test_a_daemon_that_is_stopped_is_waited_for_once(start_daemon, config):
+    """The time-out of an attach is one deadline, whatever the daemon has answered before."""
+    daemon = start_daemon(config)
+    daemon.process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    ran = daemon.tool("cat", "train", "--timeout", "2500ms", check=False)
+    took = time.monotonic() - begun
+    daemon.process.send_signal(signal.SIGCONT)
+    assert ran.returncode == 1 and "the daemon did not answer in time" in ran.stderr
+    assert 2.5 <= took < 4.5
 
 
 def test_an_object_has_exactly_these_keys(daemon):

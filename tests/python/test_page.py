@@ -99,8 +99,7 @@ def test_the_loop_goes_on_where_it_was_saved(folder):
 
 
 def test_a_state_of_an_epochs_last_batch_begins_the_next(folder, start, packed):
-    torch = pytest.importorskip("torch", reason="no torch here (python3-torch)")
-    assert torch
+    pytest.importorskip("torch", reason="no torch here (python3-torch)")
     import seqfeed.torch
     daemon = start(packed, batch={"size": 64})
     loader = seqfeed.torch.Loader("train", socket=daemon.socket)
@@ -185,3 +184,11 @@ def test_one_slot_and_a_plain_loop(start, packed):
         with batch:
             count -= 1
     assert count == 0 and os.path.exists(daemon.socket)
+
+
+def test_one_slot_and_a_loader(start, packed):
+    pytest.importorskip("torch", reason="no torch here (python3-torch)")
+    import seqfeed.torch
+    daemon = start(packed, batch={"size": 64}, ring={"slots": 1})
+    loader = seqfeed.torch.Loader("train", socket=daemon.socket)
+    assert [batch.index for batch in loader] == list(range(len(loader)))
