@@ -3,8 +3,10 @@
  * sleep like a training step, and tells how long it waited inside seqfeed_next().
  *
  *   consumer FEED -n N [--rank R --world W --local-ranks L] [--group G --members M] [--sleep-us U]
- *            [--cursor CURSOR] [--touch 0|1]
- * The socket comes from SEQFEED_SOCKET. Prints one line of JSON. */
+ *            [--cursor CURSOR] [--touch 0|1] [--copy 0|1]
+ * With --copy each batch is copied into memory of the trainer's own, as who wants to write to it
+ * must. The socket comes from SEQFEED_SOCKET. Prints one line of JSON. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,12 @@
 typedef struct Totals {
     uint64_t batches, tokens, mask, labels, first;
 } Totals;
+
+/* Memory of the trainer's own, used again by each batch. */
+typedef struct Copy {
+    char *bytes;
+    size_t room;
+} Copy;
 
 static int64_t now_ns(void) {
     struct timespec now;
@@ -41,17 +49,54 @@ static uint64_t sum_bytes(const uint8_t *bytes, size_t size) {
     return sum;
 }
 
-static void touch(const SeqfeedBatch *batch, Totals *totals) {
+static bool take_copy(const SeqfeedBatch *batch, Copy *copy) {
+    SeqfeedTensor tensor;
+    size_t size = 0, offset = 0;
+
+    for (uint32_t i = 0; seqfeed_tensor_at(batch, i, &tensor) == 0; i++)
+        size += tensor.size_bytes;
+    if (size > copy->room) {
+        free(copy->bytes);
+        copy->bytes = malloc(size);
+        copy->room = copy->bytes ? size : 0;
+        if (!copy->bytes)
+            return false;
+    }
+    for (uint32_t i = 0; seqfeed_tensor_at(batch, i, &tensor) == 0; i++) {
+        memcpy(copy->bytes + offset, tensor.data, tensor.size_bytes);
+        offset += tensor.size_bytes;
+    }
+    return true;
+}
+
+/* A tensor, of the copy if there is one. */
+static bool find(const SeqfeedBatch *batch, const Copy *copy, const char *name,
+                 SeqfeedTensor *ret_tensor) {
+    size_t offset = 0;
+
+    for (uint32_t i = 0; seqfeed_tensor_at(batch, i, ret_tensor) == 0; i++) {
+        if (strcmp(ret_tensor->name, name) == 0) {
+            if (copy->bytes)
+                ret_tensor->data = copy->bytes + offset;
+            return true;
+        }
+        offset += ret_tensor->size_bytes;
+    }
+    return false;
+}
+
+static void touch(const SeqfeedBatch *batch, const Copy *copy, Totals *totals) {
     SeqfeedTensor tensor;
 
-    if (seqfeed_tensor(batch, "mask", &tensor) == 0 && tensor.dtype == SEQFEED_BOOL)
+    if (find(batch, copy, "mask", &tensor) && tensor.dtype == SEQFEED_BOOL)
         totals->mask += sum_bytes(tensor.data, tensor.size_bytes);
-    if (seqfeed_tensor(batch, "labels", &tensor) == 0 && tensor.dtype == SEQFEED_INT64)
+    if (find(batch, copy, "labels", &tensor) && tensor.dtype == SEQFEED_INT64)
         for (uint32_t row = 0; row < batch->rows; row++)
             totals->labels += (uint64_t)((const int64_t *)tensor.data)[row];
-    if (seqfeed_tensor(batch, "tokens", &tensor) == 0 && tensor.size_bytes > 0)
+    if (find(batch, copy, "tokens", &tensor) && tensor.size_bytes > 0)
         for (uint32_t row = 0; row < batch->rows; row++)
-            totals->first += ((const uint8_t *)tensor.data)[row * (tensor.size_bytes / batch->rows)];
+            totals->first +=
+                ((const uint8_t *)tensor.data)[row * (tensor.size_bytes / batch->rows)];
 }
 
 static int by_value(const void *a, const void *b) {
@@ -66,8 +111,9 @@ static uint64_t number(const char *text) {
 
 int main(int argc, char **argv) {
     SeqfeedOptions options = {0};
-    uint64_t count = 0, sleep_us = 0, touches = 1;
+    uint64_t count = 0, sleep_us = 0, touches = 1, copies = 0;
     Totals totals = {0};
+    Copy copy = {0};
     SeqfeedError error = {0};
     SeqfeedBatch batch;
     Seqfeed *feed;
@@ -93,6 +139,8 @@ int main(int argc, char **argv) {
             sleep_us = number(value);
         else if (strcmp(name, "--touch") == 0)
             touches = number(value);
+        else if (strcmp(name, "--copy") == 0)
+            copies = number(value);
     }
     if (argc < 4 || count == 0) {
         fprintf(stderr, "usage: consumer FEED -n N [options]\n");
@@ -118,8 +166,12 @@ int main(int argc, char **argv) {
         if (!first)
             first = now_ns();
         totals.tokens += batch.tokens;
+        if (copies && !take_copy(&batch, &copy)) {
+            fprintf(stderr, "consumer: no memory for a copy\n");
+            return 1;
+        }
         if (touches)
-            touch(&batch, &totals);
+            touch(&batch, &copy, &totals);
         seqfeed_release(feed, &batch);
         if (sleep_us)
             nanosleep(&(struct timespec){.tv_nsec = (long)sleep_us * 1000}, NULL);
@@ -128,13 +180,16 @@ int main(int argc, char **argv) {
     seqfeed_detach(feed);
     /* The first batch is start-up, measured by itself. */
     qsort(waits + 1, count - 1, sizeof *waits, by_value);
-    printf("{\"batches\":%lu,\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.0f,\"first_ns\":%ld,"
-           "\"mask\":%lu,\"labels\":%lu,\"wait_p50_us\":%.2f,\"wait_p99_us\":%.2f,\"wait_max_us\":%.2f}\n",
-           (unsigned long)totals.batches, (unsigned long)totals.tokens, (double)(end - attached) / 1e9,
-           (double)totals.tokens / ((double)(end - attached) / 1e9), (long)first,
-           (unsigned long)totals.mask, (unsigned long)totals.labels,
-           (double)waits[1 + (count - 1) / 2] / 1e3, (double)waits[1 + (count - 1) * 99 / 100] / 1e3,
-           (double)waits[count - 1] / 1e3);
+    printf("{\"batches\":%lu,\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.0f,\"first_"
+           "ns\":%ld,"
+           "\"mask\":%lu,\"labels\":%lu,\"wait_p50_us\":%.2f,\"wait_p99_us\":%.2f,\"wait_max_us\":%"
+           ".2f}\n",
+           (unsigned long)totals.batches, (unsigned long)totals.tokens,
+           (double)(end - attached) / 1e9, (double)totals.tokens / ((double)(end - attached) / 1e9),
+           (long)first, (unsigned long)totals.mask, (unsigned long)totals.labels,
+           (double)waits[1 + (count - 1) / 2] / 1e3,
+           (double)waits[1 + (count - 1) * 99 / 100] / 1e3, (double)waits[count - 1] / 1e3);
     free(waits);
+    free(copy.bytes);
     return 0;
 }

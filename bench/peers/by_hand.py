@@ -320,7 +320,7 @@ class SeqfeedViews(SeqfeedTorch):
 
 class Client(Seqfeed):
     """The C client, for comparison: the program of bench/consumer.c does the trainer's work."""
-    needs, tasks, program = ("seqfeed",), ("W0", "W1", "W5"), True
+    needs, tasks, program, copy = ("seqfeed",), ("W0", "W1", "W5"), True, False
 
     def _attach(self, options):
         return None
@@ -328,7 +328,7 @@ class Client(Seqfeed):
     def run(self, batches, step_ms, touch):
         ran = subprocess.run(
             [self.job.consumer, "train", "-n", str(batches), "--sleep-us", str(int(step_ms * 1000)),
-             "--touch", str(int(touch))], check=True, capture_output=True,
+             "--touch", str(int(touch)), "--copy", str(int(self.copy))], check=True, capture_output=True,
             env=os.environ | {"SEQFEED_SOCKET": self.daemon.socket})
         return json.loads(ran.stdout)
 
@@ -336,10 +336,16 @@ class Client(Seqfeed):
         self.daemon.stop()
 
 
+class ClientCopies(Client):
+    """The same, which copies each batch, as seqfeed.torch does without zero_copy."""
+    tasks, copy = ("W0",), True
+
+
 # Name -> class, workers and, where they are not those of the class, tasks.
 LOADERS = {
     "three torch tensors, nothing loaded": (AtHand, 0),
-    "seqfeed, C client": (Client, 0), "seqfeed, numpy views": (Seqfeed, 0),
+    "seqfeed, C client": (Client, 0), "seqfeed, C client that copies": (ClientCopies, 0),
+    "seqfeed, numpy views": (Seqfeed, 0),
     "seqfeed, numpy views, no cache": (SeqfeedAnew, 0),
     "seqfeed.torch, zero_copy": (SeqfeedViews, 0), "seqfeed.torch": (SeqfeedTorch, 0),
     "numpy + zstandard by hand": (ByHand, 0), "numpy by hand, uncompressed": (Mapped, 0),

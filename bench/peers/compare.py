@@ -284,7 +284,8 @@ def look(python, chosen, consumer):
     told = subprocess.run([python, HERE / "trainer.py"], check=True, capture_output=True, text=True).stdout
     facts = json.loads(told)
     if not consumer:
-        facts["missing"]["seqfeed, C client"] = ["bench/consumer"]
+        for name in (report.CLIENT, report.CLIENT_COPIES):
+            facts["missing"][name] = ["bench/consumer"]
     if chosen:
         facts["loaders"] = {name: known for name, known in facts["loaders"].items()
                             if any(word.lower() in name.lower() for word in chosen)}

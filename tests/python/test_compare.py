@@ -14,8 +14,8 @@ import report  # noqa: E402  found through the line above
 
 has_numpy = subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True, check=False).returncode == 0
 needs_numpy = pytest.mark.skipif(not has_numpy, reason="no numpy here (python3-numpy)")
-OWN = ["seqfeed, C client", "seqfeed, numpy views", "seqfeed, numpy views, no cache", "seqfeed.torch, zero_copy",
-       "seqfeed.torch"]
+OWN = ["seqfeed, C client", "seqfeed, C client that copies", "seqfeed, numpy views", "seqfeed, numpy views, no cache",
+       "seqfeed.torch, zero_copy", "seqfeed.torch"]
 OTHERS = ["numpy + zstandard by hand", "numpy by hand, uncompressed", "PyTorch DataLoader, in process",
           "PyTorch DataLoader, 1 worker", "PyTorch DataLoader, 2 workers",
           "PyTorch DataLoader, pad_sequence, uncompressed", "SPDL, 2 threads", "LitData",
@@ -99,8 +99,11 @@ def test_a_goal_that_is_missed_is_called_so():
 
 def test_what_python_adds_to_a_batch_is_told_in_microseconds():
     found = made_up([run("W0", report.CLIENT, 1e6, cpu=0.010), run("W0", report.OURS, 1e6, cpu=0.0106),
-                     run("W0", report.VIEWS, 1e6, cpu=0.0124)])
-    assert "handing over a batch, us | < 20 | 10.0 | 40.0, **missed** | – |" in report.goal_table(found)
+                     run("W0", report.VIEWS, 1e6, cpu=0.0124), run("W0", report.TORCH, 1e6, cpu=0.0139),
+                     run("W0", report.CLIENT_COPIES, 1e6, cpu=0.0130)])
+    told = report.goal_table(found)
+    assert "handing over a batch, us | < 20 | 10.0 | 40.0, **missed** | 15.0 |" in told
+    assert "the C client without a copy | – | – | – | 65.0 |" in told
 
 
 def test_the_best_of_a_peers_lines_counts():
