@@ -50,9 +50,11 @@ static int read_sorted(const Feed *feed, uint32_t *lengths, Error *error) {
 static int add_quantiles(Feed *feed, uint32_t parts, uint32_t longest, Error *error) {
     uint64_t count = feed->catalog->sequences;
     CLEANUP(free_memory) uint32_t *lengths = malloc((count + 1) * sizeof *lengths);
-    int r = lengths ? read_sorted(feed, lengths, error)
-                    : error_set(error, -ENOMEM, "no memory for the lengths of feed %s", feed->name);
+    int r;
 
+    if (!lengths)
+        return error_set(error, -ENOMEM, "no memory for the lengths of feed %s", feed->name);
+    r = read_sorted(feed, lengths, error);
     for (uint64_t k = 1; k < parts && r == 0; k++)
         add_boundary(feed, lengths[divide_up(k * count, parts) - 1], longest);
     return r;

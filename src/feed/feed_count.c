@@ -71,7 +71,7 @@ int feed_read_window(const Feed *feed, const PlanStrand *strand, uint32_t number
 
 static int count_one(const Count *count, Hand *hand, uint32_t strand, uint32_t number,
                      Error *error) {
-    uint64_t at;
+    uint64_t at = 0;
     PlanTally tally;
     int r = feed_read_window(count->feed, &count->plan->strands[strand], number, count->heartbeat,
                              hand->lengths, NULL, &at, error);

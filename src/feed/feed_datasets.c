@@ -3,6 +3,7 @@
  * (docs/formats/plan.md section 11). */
 #include "feed/feed_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -223,6 +224,7 @@ static int join_parts(Feed *feed, const FeedSource *source, Parts *parts, Error 
     uint32_t count = source->feed->dataset_count;
     int r = catalog_join(parts->catalogs, count, &feed->catalog, error);
 
+    assert(count > 0); /* the settings have seen to it */
     if (r < 0)
         return r;
     parts->count = 0;
@@ -260,6 +262,7 @@ int feed_open_datasets(Feed *feed, const FeedSource *source, Error *error) {
 
     if (r < 0)
         return r;
+    assert(feed->catalog);
     feed->blocks = (PlanBlocks){.sequences = feed->catalog->block_sequences,
                                 .tokens = feed->catalog->block_tokens,
                                 .count = feed->catalog->block_count};

@@ -14,9 +14,9 @@
 /* Is this tensor's source one that compute_places() knows? */
 bool compute_knows(const TensorSpec *spec);
 
-/* Write places first .. last of a row padded to `length`, one after another from `to` on. `row`
+/* Write places first .. last of a row padded to `length`, one after another from `to` on. `source`
  * NULL: an empty row. */
-void compute_places(const TensorSet *set, const TensorSpec *spec, const FillRow *row,
+void compute_places(const TensorSet *set, const TensorSpec *spec, const FillRow *source,
                     uint32_t length, uint32_t first, uint32_t last, void *to);
 
 /* Write from, from + 1 … as `count` integers of `bytes`, 4 or 8. */

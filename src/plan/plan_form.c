@@ -2,6 +2,7 @@
 /* Policies whose batches are made of rows of similar length: bucket and tokens. */
 #include "plan/plan_form.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/arithmetic.h"
@@ -148,6 +149,7 @@ uint64_t plan_row_places(const PlanSpec *spec, uint32_t length) {
 void plan_form_tokens(const PlanSpec *spec, PlanForm *form, uint32_t *words) {
     uint32_t *pieces = words, *spare = pieces + form->count, first = 0, rest;
 
+    assert(spec->multiple_of > 0);
     for (uint32_t i = 0; i < form->count; i++)
         pieces[i] = i;
     plan_form_sort(form->lengths, pieces, spare, form->count);

@@ -3,6 +3,7 @@
  * it follows from block counts; no length is read here. */
 #include "plan/plan.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -120,6 +121,7 @@ static int deal_blocks(const PlanSpec *spec, const PlanBlocks *blocks, const Ord
 
     if (!dealer)
         return -ENOMEM;
+    assert(order->blocks || order->count == 0);
     dealer_init(dealer, spec->strands);
     for (uint32_t i = 0; i < order->count; i++)
         plan->strands[dealer_take(dealer, weights[order->blocks[i]])].block_count++;

@@ -277,6 +277,7 @@ static void take_seat(Session *session, Feed *feed, const FormingKey *key,
         session_refuse(session, r, error.text);
         return;
     }
+    assert(wait);
     r = forming_take(wait->forming, applicant, &seat, &error);
     if (r < 0) {
         session_refuse(session, r, error.text);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "shard/catalog.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -37,8 +38,9 @@ int catalog_open_direct(Catalog *catalog, Error *error) {
     uint32_t first = 0;
     int r = 0;
 
-    if (!catalog->parts)
+    if (catalog->part_count == 0)
         r = open_shards(catalog, &device);
+    assert(catalog->parts || catalog->part_count == 0);
     for (uint32_t p = 0; p < catalog->part_count && r == 0; p++) {
         const Catalog *part = catalog->parts[p].catalog;
 

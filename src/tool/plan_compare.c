@@ -63,9 +63,11 @@ static int measure(const Feed *feed, const PlanSpec *plan, double *ret_padding, 
     FeedEpoch *epoch = NULL;
     PlanSums *sums = malloc(sizeof *sums);
     Feed variant;
-    int r = sums ? feed_variant_init(feed, plan, &variant)
-                 : error_set(error, -ENOMEM, "no memory to compare policies");
+    int r;
 
+    if (!sums)
+        return error_set(error, -ENOMEM, "no memory to compare policies");
+    r = feed_variant_init(feed, plan, &variant);
     if (r < 0) {
         free(sums);
         return r == -ENOMEM ? r : -ENODATA;

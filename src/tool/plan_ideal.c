@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tool/plan_ideal.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -50,6 +51,7 @@ double plan_ideal_packed(const uint64_t *lengths, uint32_t longest, uint32_t roo
     CLEANUP(free_numbers) uint64_t *rows = NULL;
     double kinds = 0, tokens = 0, opened = 0;
 
+    assert(room > 0);
     for (uint64_t l = 0; l <= longest; l++)
         kinds += lengths[l] > 0;
     if (longest > room || kinds * room > STEPS_MAX)
