@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The picture of `seqfeed plan --plot`: for each feed one line of three drawings. Plain SVG, which
  * every browser shows and every converter takes. */
-#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 
@@ -93,8 +92,8 @@ static void add_shapes(Text *text, const PlanReport *report, double top) {
 
     for (uint32_t s = 0; s < sums->shape_count; s++)
         longest = MAX(longest, sums->shapes[s].length);
-    assert(longest > 0);
     for (uint32_t s = 0; s < sums->shape_count; s++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): it began with 1 */
         uint64_t bin = (uint64_t)(MAX(sums->shapes[s].length, 1u) - 1) * BINS / longest;
 
         bins[bin] += (double)sums->shapes[s].batches;
