@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* stream.h: the inside of a Stream, for the files that implement it (stream.c, stream_step.c,
- * stream_device.c, strand.c, window.c, assemble.c).
+/* stream.h: the inside of a Stream, for the files that implement it (stream.c, stream_setup.c,
+ * stream_step.c, stream_device.c, strand.c, window.c, assemble.c).
  *
  * The baton. Everything here without an atomic belongs to whoever holds the stream's baton: the
  * thread whose stream_wake() found nobody there. It runs stream_step() until no further wake came
@@ -209,6 +209,9 @@ void stream_end(Stream *stream);
 void stream_end_setup(Stream *stream);
 /* Note an error; the stream ends with the first one. Any thread. */
 void stream_fail(Stream *stream, const Error *error);
+void stream_fail_cancelled(Stream *stream);
+/* It has been made, or will not be: a worker takes the baton over. */
+void stream_hand_over(Stream *stream);
 StreamEpoch *stream_epoch_ref(StreamEpoch *epoch);
 void stream_epoch_unref(Stream *stream, StreamEpoch *epoch);
 /* Wrap a counted epoch. NULL: no memory. Takes over `counted`. */
@@ -218,6 +221,10 @@ StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start
 MUST_CHECK int stream_epoch_dropped(const Stream *stream, const FeedEpoch *counted, uint64_t start,
                                     const Heartbeat *heartbeat, uint64_t *ret_tokens, Error *error);
 void stream_event(Stream *stream, PipelineEvent *event);
+
+/* stream_setup.c */
+/* The job of a set-up thread, which has the baton. */
+void stream_make_run(SetupJob *job, _Atomic uint64_t *beats);
 /* Free everything but the struct. */
 void stream_teardown(Stream *stream);
 
