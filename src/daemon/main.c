@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* seqfeedd: reads its arguments and its configuration; the rest is the server's. */
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/processors.h"
 #include "daemon/arguments.h"
 #include "feed/feed.h"
 #include "server/server.h"
@@ -60,13 +60,9 @@ enum { WORKERS_AUTO_MAX = 64 };
 
 /* `threads: auto`: the CPUs that we may use at once. */
 static uint32_t count_processors(void) {
-    uint32_t quota = cgroup_cpu_limit(), count;
-    cpu_set_t set;
+    uint32_t count = MIN(processors_count(), (uint32_t)WORKERS_AUTO_MAX);
 
-    if (sched_getaffinity(0, sizeof set, &set) < 0)
-        return 1;
-    count = MIN((uint32_t)CPU_COUNT(&set), (uint32_t)WORKERS_AUTO_MAX);
-    return MAX(MIN(count, quota), 1u);
+    return MAX(MIN(count, cgroup_cpu_limit()), 1u);
 }
 
 static int complain(const Error *error, int code) {

@@ -5,11 +5,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arithmetic.h"
+#include "base/processors.h"
 #include "base/text.h"
 
 /* window: auto takes all blocks of a dataset of at most this size, else so many blocks. */
@@ -18,12 +18,6 @@ enum { WINDOW_AUTO_BLOCKS = 64 };
 
 static void free_memory(void *pointer) {
     free(*(void **)pointer);
-}
-
-static uint32_t online_cpus(void) {
-    cpu_set_t set;
-
-    return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : MAX((uint32_t)CPU_COUNT(&set), 1u);
 }
 
 static uint32_t settle_window(const Catalog *catalog, uint32_t configured) {
@@ -183,7 +177,7 @@ int feed_check_plan(Feed *feed, const FeedSource *source, Error *error) {
         .pad_to = settings->pad_to,
         .pad_multiple_of = settings->pad_multiple_of,
     };
-    feed->threads = source->settings->threads ? source->settings->threads : online_cpus();
+    feed->threads = source->settings->threads ? source->settings->threads : processors_count();
     feed->pad_to = settings->pad_to;
     feed->pad_multiple_of = settings->pad_multiple_of;
     feed->pad_value = settings->has_pad_value ? settings->pad_value : feed_pad_id(feed);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,14 +48,6 @@ int tool_finish(const char *command) {
         return TOOL_OK;
     fprintf(stderr, "seqfeed %s: cannot write to standard output: %s\n", command, strerror(errno));
     return TOOL_REFUSED;
-}
-
-uint32_t tool_cpu_count(void) {
-    cpu_set_t set;
-
-    if (sched_getaffinity(0, sizeof set, &set) < 0)
-        return 1;
-    return MAX((uint32_t)CPU_COUNT(&set), 1u);
 }
 
 static void print_help(FILE *to) {

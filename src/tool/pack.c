@@ -9,6 +9,7 @@
 
 #include "base/arithmetic.h"
 #include "base/clock.h"
+#include "base/processors.h"
 #include "base/progress.h"
 #include "base/text.h"
 #include "shard/byte_source.h"
@@ -471,7 +472,7 @@ static int check_options(Pack *pack) {
     if (pack->is_text && element_is_float(pack->text.type))
         return tool_usage("pack", "--text needs a type of whole numbers");
     if (pack->options.jobs == 0)
-        pack->options.jobs = MIN(tool_cpu_count(), (uint32_t)JOBS_MAX);
+        pack->options.jobs = MIN(processors_count(), (uint32_t)JOBS_MAX);
     return 0;
 }
 

@@ -24,9 +24,6 @@ int tool_usage(const char *command, const char *format, ...) PRINTF_FORMAT(2, 3)
 /* Flush standard output: TOOL_OK, or TOOL_REFUSED and a sentence when it could not be written. */
 int tool_finish(const char *command);
 
-/* CPUs that this process may use. */
-uint32_t tool_cpu_count(void);
-
 int bench_main(int argc, char **argv);
 int cat_main(int argc, char **argv);
 int drain_main(int argc, char **argv);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "base/processors.h"
 #include "base/progress.h"
 #include "base/text.h"
 #include "shard/catalog.h"
@@ -128,7 +129,7 @@ int verify_main(int argc, char **argv) {
                                             {"json", no_argument, NULL, OPTION_JSON},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    uint64_t jobs = tool_cpu_count();
+    uint64_t jobs = processors_count();
     bool json = false;
     int option;
 
