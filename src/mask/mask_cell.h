@@ -36,8 +36,10 @@ MASK_SHARED int64_t cell_integer(uint32_t element, const uint8_t *at) {
         return *(const int32_t *)value;
     case ELEMENT_I64:
         return *(const int64_t *)value;
-    default:
-        return mask_rule_integer(element, at);
+    case ELEMENT_U24:
+        return mask_rule_integer(ELEMENT_U24, at);
+    default: /* the compiler does not see that of mask_rule_integer() only one byte is left */
+        return *at;
     }
 }
 
