@@ -109,6 +109,20 @@ static uint64_t number(const char *text) {
     return strtoull(text, NULL, 10);
 }
 
+static void report(const Totals *totals, int64_t *waits, int64_t duration_ns, int64_t first_ns) {
+    uint64_t count = totals->batches;
+    double seconds = (double)duration_ns / 1e9;
+
+    /* The first batch is start-up, measured by itself. */
+    qsort(waits + 1, count - 1, sizeof *waits, by_value);
+    printf("{\"batches\":%lu,\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.0f,\"first_ns\":%ld,"
+           "\"mask\":%lu,\"labels\":%lu,\"wait_p50_us\":%.2f,\"wait_p99_us\":%.2f,\"wait_max_us\":%.2f}\n",
+           (unsigned long)count, (unsigned long)totals->tokens, seconds,
+           (double)totals->tokens / seconds, (long)first_ns, (unsigned long)totals->mask,
+           (unsigned long)totals->labels, (double)waits[1 + (count - 1) / 2] / 1e3,
+           (double)waits[1 + (count - 1) * 99 / 100] / 1e3, (double)waits[count - 1] / 1e3);
+}
+
 int main(int argc, char **argv) {
     SeqfeedOptions options = {0};
     uint64_t count = 0, sleep_us = 0, touches = 1, copies = 0;
@@ -178,17 +192,7 @@ int main(int argc, char **argv) {
     }
     end = now_ns();
     seqfeed_detach(feed);
-    /* The first batch is start-up, measured by itself. */
-    qsort(waits + 1, count - 1, sizeof *waits, by_value);
-    printf("{\"batches\":%lu,\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.0f,\"first_"
-           "ns\":%ld,"
-           "\"mask\":%lu,\"labels\":%lu,\"wait_p50_us\":%.2f,\"wait_p99_us\":%.2f,\"wait_max_us\":%"
-           ".2f}\n",
-           (unsigned long)totals.batches, (unsigned long)totals.tokens,
-           (double)(end - attached) / 1e9, (double)totals.tokens / ((double)(end - attached) / 1e9),
-           (long)first, (unsigned long)totals.mask, (unsigned long)totals.labels,
-           (double)waits[1 + (count - 1) / 2] / 1e3,
-           (double)waits[1 + (count - 1) * 99 / 100] / 1e3, (double)waits[count - 1] / 1e3);
+    report(&totals, waits, end - attached, first);
     free(waits);
     free(copy.bytes);
     return 0;

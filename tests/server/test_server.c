@@ -195,16 +195,21 @@ START_TEST(a_death_while_it_forms_frees_the_seat)
 }
 END_TEST
 
+/* One has a stream, and the other waits for the memory of his. */
+static void one_waits_for_memory(int *ret_one, int *ret_two) {
+    scripted_start();
+    fake.memory = 150;
+    *ret_one = client_attach_rank(0, 1);
+    client_expect_welcome(*ret_one);
+    *ret_two = client_attach_rank(0, 1);
+    client_expect_nothing(*ret_two);
+}
+
 START_TEST(who_must_wait_for_memory_is_told_and_starts_when_it_is_free)
 {
     int one, two;
 
-    scripted_start();
-    fake.memory = 150;
-    one = client_attach_rank(0, 1);
-    client_expect_welcome(one);
-    two = client_attach_rank(0, 1);
-    client_expect_nothing(two);
+    one_waits_for_memory(&one, &two);
     scripted_wait(6);
     client_expect(two, SEQFEED_MESSAGE_WAITING,
                   "waiting for 100 B of memory: 100 B of 150 B are reserved");
@@ -248,12 +253,7 @@ START_TEST(who_waits_for_memory_tries_at_once_when_some_returns)
 {
     int one, two;
 
-    scripted_start();
-    fake.memory = 150;
-    one = client_attach_rank(0, 1);
-    client_expect_welcome(one);
-    two = client_attach_rank(0, 1);
-    client_expect_nothing(two);
+    one_waits_for_memory(&one, &two);
     fake.memory = 200; /* as if another's had been released */
     fake_memory_returned();
     scripted_settle();
