@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+enum { UNMAP_PART = 16 << 20 };
+
 void *memory_map(size_t size) {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -32,17 +34,21 @@ void *memory_map_many(size_t size) {
     return first;
 }
 
+/* Other threads wait with their own mappings until munmap() returns, for 60 ms a GiB: so part after
+ * part. Adjacent mappings may be one to the kernel, which at its limit of mappings does not cut
+ * them in two. What stays mapped then is addresses, no memory. */
 void memory_unmap(void *memory, size_t size) {
-    /* Adjacent mappings may be one to the kernel, which at its limit of mappings does not cut them
-     * in two. What stays mapped then is addresses, no memory. */
-    if (memory && munmap(memory, size) < 0)
-        memory_discard(memory, size);
+    for (size_t at = 0, part; memory && at < size; at += part) {
+        part = MIN(size - at, (size_t)UNMAP_PART);
+        if (munmap((uint8_t *)memory + at, part) < 0)
+            memory_discard((uint8_t *)memory + at, part);
+    }
 }
 
 void memory_discard(void *memory, size_t size) {
     int r = madvise(memory, size, MADV_DONTNEED);
 
-    assert(r == 0); /* needs nothing; refuses only what is no private memory of ours */
+    assert(r == 0); /* needs nothing; refuses only what is no memory of ours */
     (void)r;
 }
 

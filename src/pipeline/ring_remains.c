@@ -144,7 +144,7 @@ void ring_remains_bury(RingRemains *remains, RingWriter *writer) {
         remains->bytes += bytes;
     }
     pthread_mutex_unlock(&remains->lock);
-    ring_writer_destroy(writer); /* takes milliseconds, for which control must not wait */
+    ring_writer_destroy(writer); /* takes long, for which nobody waits */
     pthread_mutex_lock(&remains->lock);
     if (watch >= 0)
         collect(remains);

@@ -4,19 +4,22 @@
 #include <limits.h>
 #include <stddef.h>
 
-static uint32_t jobs_under_way(const SetupPool *pool, const SetupJob *like) {
-    uint32_t count = 0;
+static bool may_begin(const SetupPool *pool, const SetupJob *job) {
+    uint32_t alike = 0, disks = 0; /* jobs under way; the second: that may wait for one */
 
-    for (uint32_t i = 0; i < SETUP_THREADS_MAX; i++)
-        count += pool->threads[i].feed == like->feed && pool->threads[i].kind == like->kind;
-    return count;
+    for (uint32_t i = 0; i < SETUP_THREADS_MAX; i++) {
+        const SetupThread *thread = &pool->threads[i];
+        alike += thread->feed == job->feed && thread->kind == job->kind;
+        disks += thread->feed && thread->kind != SETUP_END;
+    }
+    return alike < SETUP_JOBS_EACH && (job->kind == SETUP_END || disks < SETUP_THREADS_MAX - 1);
 }
 
 /* Where the oldest job that may begin hangs; *NULL: there is none. */
 static SetupJob **find_job(SetupPool *pool) {
     SetupJob **link = &pool->first;
 
-    while (*link && jobs_under_way(pool, *link) >= SETUP_JOBS_EACH)
+    while (*link && !may_begin(pool, *link))
         link = &(*link)->next;
     return link;
 }
@@ -149,8 +152,11 @@ bool setup_pool_is_silent(SetupPool *pool) {
     bool silent = false;
 
     pthread_mutex_lock(&pool->lock);
-    for (uint32_t i = 0; i < pool->thread_count; i++)
-        silent |= !worker_has_stepped(&pool->threads[i].worker);
+    for (uint32_t i = 0; i < pool->thread_count; i++) {
+        SetupThread *thread = &pool->threads[i];
+        bool ends = thread->feed && thread->kind == SETUP_END;
+        silent |= !worker_has_stepped(&thread->worker) && !ends;
+    }
     pthread_mutex_unlock(&pool->lock);
     bell_ring(&pool->bell, INT_MAX); /* who sleeps takes a step before the next look */
     return silent;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* setup_pool.h: threads for what takes long before a stream can go on: counting an epoch, which
- * reads lengths wherever they lie, and allocating rings. Workers, which all streams share, do none
- * of it, so who waits for a slow disk keeps nobody else waiting.
+/* setup_pool.h: threads for what takes long before a stream can go on and after it has ended:
+ * counting an epoch, which reads lengths wherever they lie, allocating rings, and giving them back.
+ * Workers, which all streams share, do none of it, so who waits for a slow disk, or for the kernel
+ * to free the pages of a large ring, keeps nobody else waiting.
  *
  * Threads are started when there is a job and nobody is idle, and stay. Of one feed and kind few
- * jobs run at a time, so that the threads that are left are there for others. */
+ * jobs run at a time, so that the threads that are left are there for others; one is there for
+ * ends only, whose memory others may be waiting for. */
 #pragma once
 
 #include <pthread.h>
@@ -22,8 +24,9 @@ enum {
 };
 
 typedef enum SetupKind {
-    SETUP_MAKE, /* a stream: a trainer's attach waits for it */
-    SETUP_COUNT /* the next epoch of a stream that runs */
+    SETUP_MAKE,  /* a stream: a trainer's attach waits for it */
+    SETUP_COUNT, /* the next epoch of a stream that runs */
+    SETUP_END    /* of a stream, whose memory goes back */
 } SetupKind;
 
 /* A node that lies in the object it works on. It may go as soon as `run` has begun its end. */
@@ -66,7 +69,8 @@ void setup_pool_push(SetupPool *pool, SetupJob *job);
 /* True: the job had not begun, and will not. */
 MUST_CHECK bool setup_pool_take_back(SetupPool *pool, const SetupJob *job);
 
-/* Does one of the threads get on with nothing since the last look? [control] */
+/* Does one of the threads get on with nothing since the last look? None that gives memory back: one
+ * call of the kernel may take seconds then, and always ends. [control] */
 MUST_CHECK bool setup_pool_is_silent(SetupPool *pool);
 
 /* For tests that run everything in one thread: one job, if there is any. Returns how many. */

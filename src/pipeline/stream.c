@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A stream as others see it: its references and baton, and what control tells it. How it is made and
- * taken down stands in stream_setup.c, what it does in between in stream_step.c. */
+/* A stream as others see it: its references and baton, and what control tells it. How it is made
+ * and taken down stands in stream_setup.c, what it does in between in stream_step.c. */
 #include "pipeline/stream.h"
 
 #include <assert.h>
@@ -50,6 +50,12 @@ void stream_end_setup(Stream *stream) {
     stream_unref(stream);
 }
 
+/* The baton goes to a set-up thread: pokes stay counted, so that no wake finds nobody there. */
+static void baton_pass(Stream *stream) {
+    stream_begin(stream);
+    setup_pool_push(&stream->pipeline->setups, &stream->end);
+}
+
 /* The baton is ours with one poke counted: step until no more came. Waking workers costs more than
  * a step, so the baton is laid down first. */
 static void baton_run(Stream *stream) {
@@ -57,7 +63,13 @@ static void baton_run(Stream *stream) {
 
     for (;;) {
         uint32_t pushed = stream_step(stream);
-        uint32_t before = atomic_fetch_sub(&stream->pokes, seen);
+        uint32_t before;
+
+        if (stream->state == STREAM_ENDING) {
+            baton_pass(stream);
+            return;
+        }
+        before = atomic_fetch_sub(&stream->pokes, seen);
         if (pushed > 0)
             pipeline_wake(stream->pipeline, pushed);
         if (before == seen)
@@ -131,9 +143,9 @@ StreamEpoch *stream_epoch_new(Stream *stream, FeedEpoch *counted, uint64_t start
     return epoch;
 }
 
-/* Worker task: lay down the baton that whoever made the stream has held. */
-static void stream_made_run(Task *task, void *worker) {
-    Stream *stream = CONTAINER_OF(task, Stream, made);
+/* Worker task: lay down the baton that a set-up thread has held. */
+static void stream_handed_run(Task *task, void *worker) {
+    Stream *stream = CONTAINER_OF(task, Stream, handed);
 
     atomic_fetch_sub(&stream->in_flight, 1);
     baton_run(stream);
@@ -144,7 +156,7 @@ static void stream_made_run(Task *task, void *worker) {
 void stream_hand_over(Stream *stream) {
     Pipeline *pipeline = stream->pipeline;
 
-    pipeline_push(pipeline, &stream->made, true);
+    pipeline_push(pipeline, &stream->handed, true);
     pipeline_wake(pipeline, 1);
 }
 
@@ -231,7 +243,8 @@ static int stream_init(Stream *stream, const StreamRequest *request) {
     stream->room_count = feed_planners(request->feed, strands_served(request->feed, request->world,
                                                                      request->ring_count));
     stream->make = (SetupJob){.feed = stream->feed, .kind = SETUP_MAKE, .run = stream_make_run};
-    stream->made.run = stream_made_run;
+    stream->end = (SetupJob){.feed = stream->feed, .kind = SETUP_END, .run = stream_end_run};
+    stream->handed.run = stream_handed_run;
     stream->step.run = stream_step_run;
     stream->rings = calloc(request->ring_count, sizeof *stream->rings);
     stream->ring_of_rank = calloc(request->world, sizeof *stream->ring_of_rank);
@@ -259,7 +272,7 @@ int stream_new(Pipeline *pipeline, const StreamRequest *request, uint64_t reserv
     stream->reserved_bytes = reserved_bytes;
     pipeline_remember_stream(pipeline, stream);
     atomic_init(&stream->references, 1);
-    atomic_init(&stream->pokes, 1); /* the baton: stream_made_run() lays it down */
+    atomic_init(&stream->pokes, 1); /* the baton: stream_handed_run() lays it down */
     if (stream_init(stream, request) < 0) {
         stream_unref(stream);
         return error_set(error, -ENOMEM, "no memory for a stream");

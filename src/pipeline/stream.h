@@ -110,6 +110,7 @@ typedef enum StreamState {
     STREAM_DRAINING, /* rings say so; nothing new is claimed */
     STREAM_FAILED,   /* the same, with an error */
     STREAM_CLOSING,  /* waits for what is under way */
+    STREAM_ENDING,   /* a set-up thread has the baton and takes it down */
     STREAM_CLOSED
 } StreamState;
 
@@ -145,9 +146,9 @@ struct Stream {
     _Atomic uint32_t in_flight;  /* tasks and reads under way */
     StreamState state;
     bool closing_asked, forgetting, drained;
-    SetupJob make, count;
+    SetupJob make, count, end;
     _Atomic bool cancelled; /* whatever is being set up is wanted by nobody */
-    Task made, step;
+    Task handed, step;
     _Atomic bool step_queued;
     Queue commands;
     FetchForget forget;
@@ -210,7 +211,8 @@ void stream_end_setup(Stream *stream);
 /* Note an error; the stream ends with the first one. Any thread. */
 void stream_fail(Stream *stream, const Error *error);
 void stream_fail_cancelled(Stream *stream);
-/* It has been made, or will not be: a worker takes the baton over. */
+/* It has been made or taken down, or will not be made: a worker takes the baton over, and what
+ * stream_begin() was said for. */
 void stream_hand_over(Stream *stream);
 StreamEpoch *stream_epoch_ref(StreamEpoch *epoch);
 void stream_epoch_unref(Stream *stream, StreamEpoch *epoch);
@@ -223,8 +225,9 @@ MUST_CHECK int stream_epoch_dropped(const Stream *stream, const FeedEpoch *count
 void stream_event(Stream *stream, PipelineEvent *event);
 
 /* stream_setup.c */
-/* The job of a set-up thread, which has the baton. */
+/* The jobs of a set-up thread, which has the baton. */
 void stream_make_run(SetupJob *job, _Atomic uint64_t *beats);
+void stream_end_run(SetupJob *job, _Atomic uint64_t *beats);
 /* Free everything but the struct. */
 void stream_teardown(Stream *stream);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What set-up threads do for a stream: make all of it. And how it is taken down. */
+/* What set-up threads do for a stream: make all of it, and give all of it back. Both take as long
+ * as the kernel needs for the pages. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -104,7 +105,8 @@ static int make_files(Stream *stream) {
     return stream->files ? 0 : -ENOMEM;
 }
 
-/* All of them or none: what is zeroed would be the kernel's first one, which is another stream's. */
+/* All of them or none: what is zeroed would be the kernel's first one, which is another stream's.
+ */
 static int make_read_buffers(Stream *stream) {
     size_t size = fetch_buffer_bytes(stream->feed->catalog->block_compressed_max);
     FetchBuffer *buffers = calloc(FEED_READS_IN_FLIGHT, sizeof *buffers);
@@ -234,4 +236,14 @@ void stream_teardown(Stream *stream) {
     pipeline_release(stream->pipeline, stream->reserved_bytes - stream->kept_bytes);
     stream->strands = NULL;
     stream->state = STREAM_CLOSED;
+}
+
+/* It has the baton, so that no wake finds a stream that is half taken down. */
+void stream_end_run(SetupJob *job, _Atomic uint64_t *beats) {
+    Stream *stream = CONTAINER_OF(job, Stream, end);
+    PipelineEvent event = {.kind = PIPELINE_EVENT_CLOSED};
+
+    stream_teardown(stream);
+    stream_event(stream, &event);
+    stream_hand_over(stream);
 }

@@ -300,11 +300,9 @@ static void forget_done(FetchForget *forget) {
     stream_end(stream);
 }
 
-/* First the kernel forgets files and buffers, then the memory goes. */
+/* First the kernel forgets files and buffers, then the memory goes (stream_end_run()). */
 static void step_closing(Stream *stream) {
-    PipelineEvent event = {.kind = PIPELINE_EVENT_CLOSED};
-
-    if (stream->state == STREAM_CLOSED || atomic_load(&stream->in_flight) > 0)
+    if (atomic_load(&stream->in_flight) > 0)
         return;
     if (!stream_device_release(stream))
         return;
@@ -321,8 +319,7 @@ static void step_closing(Stream *stream) {
         fetch_forget(stream->pipeline->fetch, &stream->forget);
         return;
     }
-    stream_teardown(stream);
-    stream_event(stream, &event);
+    stream->state = STREAM_ENDING;
 }
 
 static void step_failed(Stream *stream) {

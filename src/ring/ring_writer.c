@@ -68,6 +68,7 @@
 #include "base/arithmetic.h"
 #include "base/attributes.h"
 #include "base/file.h"
+#include "base/memory.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
@@ -219,8 +220,7 @@ void ring_writer_destroy(RingWriter *writer) {
     for (uint32_t i = 0; i < RING_MEMBERS_MAX; i++)
         if (writer->members[i].used)
             ring_writer_leave(writer, i);
-    if (writer->memory)
-        (void)munmap(writer->memory, writer->memory_bytes);
+    memory_unmap(writer->memory, writer->memory_bytes);
     file_close(&writer->data_fd);
     free(writer);
 }

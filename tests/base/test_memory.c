@@ -74,6 +74,32 @@ START_TEST(pages_go_back_where_the_kernel_allows_no_more_mappings)
 }
 END_TEST
 
+int __real_munmap(void *memory, size_t size);
+int __wrap_munmap(void *memory, size_t size);
+
+static size_t largest_part;
+
+int __wrap_munmap(void *memory, size_t size) {
+    largest_part = MAX(largest_part, size);
+    return __real_munmap(memory, size);
+}
+
+/* Who maps or unmaps something meanwhile waits for one call, not for all of it. */
+START_TEST(large_memory_goes_back_in_parts)
+{
+    size_t size = 50 * MIB + PAGE;
+    uint8_t *memory = memory_map(size);
+    unsigned char resident;
+
+    memset(memory, 1, size);
+    largest_part = 0;
+    memory_unmap(memory, size);
+    ck_assert_uint_le(largest_part, 16 * MIB);
+    for (size_t at = 0; at < size; at += PAGE)
+        ck_assert(mincore(memory + at, PAGE, &resident) == -1 && errno == ENOMEM);
+}
+END_TEST
+
 CHECK_MAIN("memory", reservations_never_exceed_the_limit,
            what_is_borrowed_gives_way_to_reservations,
-           pages_go_back_where_the_kernel_allows_no_more_mappings)
+           pages_go_back_where_the_kernel_allows_no_more_mappings, large_memory_goes_back_in_parts)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What takes long before a stream can go on, on threads of its own. Lengths are read by counting
- * only, and here only when the test lets them be read. */
+/* What takes long before a stream can go on and after it has ended, on threads of its own. Lengths
+ * are read by counting only, and here only when the test lets them be read; rings go back to the
+ * kernel when it lets them go. */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -45,6 +46,18 @@ int __wrap_catalog_read_lengths(const Catalog *catalog, uint32_t block, uint32_t
     return __real_catalog_read_lengths(catalog, block, ret_lengths, error);
 }
 
+static _Atomic bool held;     /* no ring goes back */
+static _Atomic uint32_t ends; /* rings that are on their way */
+
+void __real_ring_writer_destroy(RingWriter *writer);
+void __wrap_ring_writer_destroy(RingWriter *writer);
+void __wrap_ring_writer_destroy(RingWriter *writer) {
+    atomic_fetch_add(&ends, 1);
+    while (atomic_load(&held))
+        usleep(1000);
+    __real_ring_writer_destroy(writer);
+}
+
 typedef struct Slow {
     Bench bench;
     Feed *feed;
@@ -57,6 +70,8 @@ static void slow_make(Slow *slow, uint64_t sequences) {
     Error error = {0};
 
     allow_all();
+    atomic_store(&held, false);
+    atomic_store(&ends, 0);
     atomic_store(&each_us, 0);
     options.extra = feeds;
     options.threads = true;
@@ -107,13 +122,17 @@ static PipelineEvent next_event(Slow *slow, int seconds) {
     return event;
 }
 
-static void wait_for_reads(uint32_t count) {
+static void wait_for(_Atomic uint32_t *counter, uint32_t count) {
     int64_t until = clock_now_ns() + 10 * NS_PER_SECOND;
 
-    while (atomic_load(&reads) < count) {
-        ck_assert_msg(clock_now_ns() < until, "%u reads", atomic_load(&reads));
+    while (atomic_load(counter) < count) {
+        ck_assert_msg(clock_now_ns() < until, "%u of %u", atomic_load(counter), count);
         usleep(100);
     }
+}
+
+static void wait_for_reads(uint32_t count) {
+    wait_for(&reads, count);
 }
 
 static void take_batches(Slow *slow, int count) {
@@ -246,6 +265,114 @@ START_TEST(no_end_waits_for_a_count)
 }
 END_TEST
 
+static void all_leave(Slow *slow, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        slow_begin(slow);
+    for (uint32_t i = 0; i < count; i++)
+        ck_assert_int_eq(next_event(slow, 20).kind, PIPELINE_EVENT_READY);
+    atomic_store(&held, true);
+    for (uint32_t i = 0; i < count; i++)
+        stream_leave(slow->streams[i], 0, 0);
+    wait_for(&ends, SETUP_JOBS_EACH);
+}
+
+/* The memory counts as in use until the kernel has it, and then somebody else may have it. */
+START_TEST(rings_that_go_back_hold_up_no_stream)
+{
+    BenchOptions usual = bench_usual(2000, 1);
+    PipelineStatus before, during;
+    PipelineEvent event;
+    Slow slow;
+
+    slow_make(&slow, 2000);
+    bench_start(&slow.bench, &usual);
+    take_batches(&slow, 10);
+    pipeline_status(slow.bench.pipeline, &before);
+    all_leave(&slow, SLOW_MAX); /* more than there are workers */
+    pipeline_status(slow.bench.pipeline, &during);
+    take_batches(&slow, 300);
+    usleep(20000);
+    ck_assert_uint_eq(atomic_load(&ends), SETUP_JOBS_EACH);
+    ck_assert(!bench_event(&slow.bench, &event));
+    ck_assert_uint_gt(during.memory_reserved, before.memory_reserved);
+    for (int i = 0; i < SLOW_MAX; i++)
+        stream_leave(slow.streams[i], 0, 0); /* there is nobody any more to leave */
+
+    atomic_store(&held, false);
+    for (int i = 0; i < SLOW_MAX; i++)
+        ck_assert_int_eq(next_event(&slow, 20).kind, PIPELINE_EVENT_CLOSED);
+    pipeline_status(slow.bench.pipeline, &during);
+    ck_assert_uint_eq(during.memory_reserved, before.memory_reserved);
+    for (int i = 0; i < SLOW_MAX; i++)
+        stream_free(slow.streams[i]);
+    slow_end(&slow);
+}
+END_TEST
+
+static void *let_go_soon(void *unused) {
+    usleep(100000);
+    atomic_store(&held, false);
+    return unused;
+}
+
+/* Some are on their way then, others have not begun. */
+START_TEST(the_pipeline_ends_while_rings_go_back)
+{
+    pthread_t thread;
+    Slow slow;
+
+    slow_make(&slow, 2000);
+    all_leave(&slow, SLOW_MAX);
+    ck_assert_int_eq(pthread_create(&thread, NULL, let_go_soon, NULL), 0);
+    slow_end(&slow);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_uint_eq(atomic_load(&ends), SLOW_MAX);
+}
+END_TEST
+
+typedef struct Held {
+    SetupJob job;
+    uint8_t feed; /* nobody looks into it */
+} Held;
+
+static _Atomic uint32_t begun;
+
+static void wait_until_let_go(SetupJob *job, _Atomic uint64_t *beats) {
+    (void)job;
+    (void)beats;
+    atomic_fetch_add(&begun, 1);
+    while (atomic_load(&held))
+        usleep(1000);
+}
+
+START_TEST(slow_disks_hold_up_no_end)
+{
+    enum { SLOW_JOBS = SETUP_THREADS_MAX + 4 };
+    Held slow[SLOW_JOBS], end = {.job = {.run = wait_until_let_go, .kind = SETUP_END}};
+    SetupPool pool;
+
+    atomic_store(&held, true);
+    setup_pool_init(&pool);
+    ck_assert_int_eq(setup_pool_start(&pool), 0);
+    for (uint32_t i = 0; i < SLOW_JOBS; i++) {
+        slow[i] = (Held){
+            .job = {.run = wait_until_let_go, .kind = i % 2 ? SETUP_MAKE : SETUP_COUNT}};
+        slow[i].job.feed = (const Feed *)(const void *)&slow[i].feed;
+        setup_pool_push(&pool, &slow[i].job);
+    }
+    wait_for(&begun, SETUP_THREADS_MAX - 1);
+    usleep(20000);
+    ck_assert_uint_eq(atomic_load(&begun), SETUP_THREADS_MAX - 1);
+    end.job.feed = (const Feed *)(const void *)&end.feed;
+    setup_pool_push(&pool, &end.job);
+    wait_for(&begun, SETUP_THREADS_MAX);
+    atomic_store(&held, false);
+    wait_for(&begun, SLOW_JOBS + 1);
+    setup_pool_stop(&pool);
+    setup_pool_deinit(&pool);
+}
+END_TEST
+
 static atomic_bool hung, is_forgotten;
 
 static void hang(FetchRequest *request) {
@@ -289,6 +416,16 @@ START_TEST(a_thread_is_silent_that_gets_on_with_nothing)
     stream_free(slow.streams[0]);
     ck_assert_int_eq(next_event(&slow, 10).kind, PIPELINE_EVENT_CLOSED);
     ck_assert_ptr_null(silent_after_a_while(pipeline));
+
+    atomic_store(&each_us, 0);
+    slow.count = 0;
+    all_leave(&slow, SETUP_JOBS_EACH);
+    ck_assert_ptr_null(silent_after_a_while(pipeline)); /* it is the kernel that takes its time */
+    atomic_store(&held, false);
+    for (int i = 0; i < SETUP_JOBS_EACH; i++)
+        ck_assert_int_eq(next_event(&slow, 10).kind, PIPELINE_EVENT_CLOSED);
+    for (int i = 0; i < SETUP_JOBS_EACH; i++)
+        stream_free(slow.streams[i]);
     slow_end(&slow);
 }
 END_TEST
@@ -328,5 +465,6 @@ END_TEST
 
 CHECK_MAIN("setup", slow_counts_hold_up_no_stream_and_no_other_feed,
            another_feed_begins_while_one_is_slow, a_stream_that_nobody_waits_for_is_not_made,
-           no_end_waits_for_a_count, a_thread_is_silent_that_gets_on_with_nothing,
-           the_fetch_thread_is_looked_at_too)
+           no_end_waits_for_a_count, rings_that_go_back_hold_up_no_stream,
+           the_pipeline_ends_while_rings_go_back, slow_disks_hold_up_no_end,
+           a_thread_is_silent_that_gets_on_with_nothing, the_fetch_thread_is_looked_at_too)
