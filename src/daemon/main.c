@@ -28,26 +28,36 @@ typedef struct Loader {
     int result;
 } Loader;
 
+static int open_feed(const Settings *settings, uint32_t number, Feed **ret_feed, Error *error) {
+    const SettingsFeed *of = &settings->feeds[number];
+    int r;
+
+    r = feed_open(settings, of, ret_feed, error);
+    if (r == 0)
+        r = feed_choose_backend(*ret_feed, settings, of, NULL, error);
+    if (r == 0 && settings->direct)
+        r = feed_open_direct(*ret_feed, error);
+    for (uint32_t w = 0; r == 0 && w < (*ret_feed)->warning_count; w++)
+        log_warning("warning: %s", (*ret_feed)->warnings[w].text);
+    return r;
+}
+
 static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Error *error) {
     Loader *loader = argument;
     const Settings *settings = loader->settings;
     Feed **feeds = calloc(settings->feed_count, sizeof(Feed *));
+    int r = 0;
 
     if (!feeds)
         return error_set(error, -ENOMEM, "no memory for %u feeds", settings->feed_count);
-    for (uint32_t i = 0; i < settings->feed_count; i++) {
-        int r = feed_open(settings, &settings->feeds[i], &feeds[i], error);
-        if (r == 0)
-            r = feed_choose_backend(feeds[i], settings, &settings->feeds[i], NULL, error);
-        if (r == 0 && settings->direct)
-            r = feed_open_direct(feeds[i], error);
-        if (r < 0) {
-            loader->result = r;
-            free_feeds(feeds, i + 1);
-            return r;
-        }
-        for (uint32_t w = 0; w < feeds[i]->warning_count; w++)
-            log_warning("warning: %s", feeds[i]->warnings[w].text);
+    for (uint32_t i = 0; r == 0 && i < settings->feed_count; i++)
+        r = open_feed(settings, i, &feeds[i], error);
+    if (r == 0)
+        r = feed_check_together(feeds, settings->feed_count, settings, error);
+    if (r < 0) {
+        loader->result = r;
+        free_feeds(feeds, settings->feed_count);
+        return r;
     }
     *ret_feeds = feeds;
     *ret_count = settings->feed_count;

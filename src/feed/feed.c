@@ -92,6 +92,7 @@ int feed_open(const Settings *settings, const SettingsFeed *feed_settings, Feed 
                           feed->plan.window);
     if (r < 0)
         return out_of_memory(feed_settings->name, error);
+    feed->index_bytes = feed_index_bytes(feed);
     r = feed_check_memory(feed, &source, error);
     if (r == 0)
         r = feed_check_strands(feed, &source, error);

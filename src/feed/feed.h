@@ -74,6 +74,9 @@ typedef struct Feed {
     uint32_t *boundaries;   /* policy bucket: what plan.boundaries points to */
     char *batch_text;       /* the cursor's field `batch` in full */
     uint32_t threads;       /* that may count an epoch together */
+    /* What the feed itself takes of memory, at most: tables of its blocks, how many units each has,
+     * and the epochs that were counted last. */
+    uint64_t index_bytes;
     uint32_t references;   /* atomic */
     pthread_mutex_t lock;
     FeedEpoch *epochs[FEED_EPOCHS_KEPT]; /* most recently used first */
@@ -144,6 +147,10 @@ typedef struct FeedMemory {
 } FeedMemory;
 /* Looks at no block, so that whoever waits for memory may ask over and over. */
 FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands);
+/* Each feed has fitted into memory alone. Does it beside what all of them take themselves? 0 or
+ * -EINVAL with file:line:column. For daemons. */
+MUST_CHECK int feed_check_together(Feed *const *feeds, uint32_t count, const Settings *settings,
+                                   Error *error);
 /* Bytes of a device's input for the largest batch, with as many sequences as its rows hold: pinned
  * memory beside each slot. -E2BIG: no device is told so much; -ENOMEM. */
 MUST_CHECK int feed_bound_input(const Feed *feed, uint64_t *ret_bytes);

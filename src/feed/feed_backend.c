@@ -30,6 +30,7 @@ static int check_set(Feed *feed, const Settings *settings, char ret_reason[FEED_
     feed->on_device = true;
     memory = feed_memory(feed, 1, feed->plan.strands);
     feed->on_device = false;
+    memory.total += feed->index_bytes;
     if (memory.total <= settings->memory)
         return 0;
     snprintf(ret_reason, FEED_REASON, "memory is %s and %s would be needed with pinned inputs",

@@ -253,20 +253,49 @@ int feed_check_memory(const Feed *feed, const FeedSource *source, Error *error) 
     const FeedMemory memory = feed_memory(feed, 1, feed->plan.strands);
     const Settings *settings = source->settings;
     SettingsPlace place = settings->memory_place;
-    char total[32], rings[32], windows[32], buffers[32], limit[32];
-    bool in_gib = memory.total >> 34 > 0; /* few digits to type, and not much more than needed */
+    uint64_t need = memory.total + feed->index_bytes;
+    char total[32], rings[32], windows[32], buffers[32], index[32], limit[32];
+    bool in_gib = need >> 34 > 0; /* few digits to type, and not much more than needed */
 
-    if (memory.total <= settings->memory)
+    if (need <= settings->memory)
         return 0;
     if (place.line == 0 && place.column == 0)
         place = source->feed->place;
     return settings_error(
         error, settings->path, place, "memory",
-        "feed %s needs %s with one ring (rings %s, windows %s, buffers %s), memory is %s: raise "
-        "memory to at least %" PRIu64
+        "feed %s needs %s with one ring (rings %s, windows %s, buffers %s, index %s), memory is "
+        "%s: raise memory to at least %" PRIu64
         "%s, or lower threads, batch.size, order.window, ring.slots or length.max",
-        feed->name, text_format_size(total, memory.total), text_format_size(rings, memory.rings),
+        feed->name, text_format_size(total, need), text_format_size(rings, memory.rings),
         text_format_size(windows, memory.windows), text_format_size(buffers, memory.buffers),
-        text_format_size(limit, settings->memory),
-        divide_up(memory.total, UINT64_C(1) << (in_gib ? 30 : 20)), in_gib ? "GiB" : "MiB");
+        text_format_size(index, feed->index_bytes), text_format_size(limit, settings->memory),
+        divide_up(need, UINT64_C(1) << (in_gib ? 30 : 20)), in_gib ? "GiB" : "MiB");
+}
+
+int feed_check_together(Feed *const *feeds, uint32_t count, const Settings *settings,
+                        Error *error) {
+    const Feed *largest = NULL;
+    uint64_t index_bytes = 0, most = 0, need;
+    char index[32], own[32], limit[32];
+
+    for (uint32_t i = 0; i < count; i++) {
+        FeedMemory memory = feed_memory(feeds[i], 1, feeds[i]->plan.strands);
+
+        index_bytes += feeds[i]->index_bytes;
+        memory.total -= memory.inputs; /* without a device it would go on */
+        if (memory.total > most) {
+            most = memory.total;
+            largest = feeds[i];
+        }
+    }
+    need = index_bytes + most;
+    if (!largest || need <= settings->memory)
+        return 0;
+    return settings_error(
+        error, settings->path, settings->memory_place, "memory",
+        "the indexes of all %u feeds take %s, and feed %s needs %s beside them with one ring, "
+        "memory is %s: raise memory to at least %" PRIu64
+        "MiB, or give some feeds a daemon of their own",
+        count, text_format_size(index, index_bytes), largest->name, text_format_size(own, most),
+        text_format_size(limit, settings->memory), divide_up(need, UINT64_C(1) << 20));
 }

@@ -79,6 +79,8 @@ MUST_CHECK int feed_check_tensors(Feed *feed, const FeedSource *source, Error *e
 MUST_CHECK int feed_bound_windows(Feed *feed);
 /* Every strand has a batch; one ring fits. */
 MUST_CHECK int feed_check_strands(Feed *feed, const FeedSource *source, Error *error);
+/* What Feed.index_bytes is; the windows have their bounds. */
+uint64_t feed_index_bytes(const Feed *feed);
 MUST_CHECK int feed_check_memory(const Feed *feed, const FeedSource *source, Error *error);
 /* Feed.warnings, of a feed that is open in all else. */
 void feed_find_warnings(Feed *feed, const FeedSource *source);

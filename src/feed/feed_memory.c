@@ -226,6 +226,12 @@ static uint64_t epoch_bytes(const Feed *feed) {
            feed->plan.strands * (uint64_t)sizeof(PlanStrand);
 }
 
+uint64_t feed_index_bytes(const Feed *feed) {
+    uint64_t pieces = feed->block_pieces ? feed->blocks.count * (uint64_t)sizeof(uint32_t) : 0;
+
+    return catalog_bytes(feed->catalog) + pieces + FEED_EPOCHS_KEPT * epoch_bytes(feed);
+}
+
 /* What is kept of each slot beside it: how long its rows are, and which bytes are not zero. */
 static uint64_t slot_notes_bytes(const Feed *feed) {
     return feed->tensors.rows_max * (uint64_t)sizeof(uint32_t) + slate_bytes(&feed->tensors);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Accounting. Every block here is borrowed from the budget, but for pinned ones that a reservation
- * has claimed back: a stream that pins a block does not use the buffer which it has reserved for
- * it, so such a block is charged to that reservation ("disowned") and freed when it is unpinned.
- * Thus a reservation gets its memory at once, although a window is being copied from.
+/* Accounting. Every block here, with what is noted of it, is borrowed from the budget, but for
+ * pinned ones that a reservation has claimed back: a stream that pins a block does not use the
+ * buffer which it has reserved for it, so such a block is charged to that reservation ("disowned")
+ * and freed when it is unpinned. Thus a reservation gets its memory at once, although a window is
+ * being copied from.
  *
  * Blocks are given back in the order in which they came: those that came together lie in the same
  * mapping, and a huge page of which parts are in use goes back to nobody. */
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUCKETS_MIN = 1024 };
+enum { BUCKETS_MIN = 1024, NOTE_BYTES = 112 };
 
 struct CachedBlock {
     CachedBlock *next;          /* in its bucket */
@@ -25,11 +26,14 @@ struct CachedBlock {
     SlabPiece piece;
 };
 
+static_assert(sizeof(CachedBlock) + 2 * sizeof(void *) <= NOTE_BYTES,
+              "the note, its bucket and malloc");
+
 struct BlockCache {
     pthread_mutex_t lock;
     MemoryBudget *budget;
     uint64_t limit;
-    _Atomic uint64_t held; /* bytes borrowed */
+    _Atomic uint64_t held; /* bytes of blocks */
     CachedBlock **buckets;
     uint32_t bucket_count; /* power of two */
     uint32_t count;
@@ -90,6 +94,10 @@ static void grow(BlockCache *cache) {
     free(old);
 }
 
+static uint64_t borrowed_bytes(const SlabPiece *piece) {
+    return piece->size + NOTE_BYTES;
+}
+
 static void block_destroy(CachedBlock *cached) {
     slab_give(&cached->piece);
     free(cached);
@@ -128,7 +136,7 @@ static void disown(BlockCache *cache, CachedBlock *cached, CachedBlock **dead) {
     cache->count--;
     cached->disowned = true;
     atomic_fetch_sub(&cache->held, cached->piece.size);
-    memory_budget_return(cache->budget, cached->piece.size);
+    memory_budget_return(cache->budget, borrowed_bytes(&cached->piece));
     if (cached->pins > 0)
         return;
     cached->next = *dead;
@@ -184,11 +192,11 @@ bool block_cache_offer(BlockCache *cache, const uint8_t dataset[16], uint32_t bl
     size_t size = piece->size;
 
     if (atomic_load_explicit(&cache->held, memory_order_relaxed) + size > cache->limit ||
-        !memory_budget_borrow(cache->budget, size))
+        !memory_budget_borrow(cache->budget, borrowed_bytes(piece)))
         return false;
     cached = calloc(1, sizeof *cached);
     if (!cached) {
-        memory_budget_return(cache->budget, size);
+        memory_budget_return(cache->budget, borrowed_bytes(piece));
         return false;
     }
     *cached = (CachedBlock){.block = block, .piece = *piece};
@@ -199,7 +207,7 @@ bool block_cache_offer(BlockCache *cache, const uint8_t dataset[16], uint32_t bl
     if (*link || cache->held + size > cache->limit || /* another stream was first */
         (piece->slab->cached == 0 && cache->slab_count == BLOCK_CACHE_SLABS_MAX)) {
         pthread_mutex_unlock(&cache->lock);
-        memory_budget_return(cache->budget, size);
+        memory_budget_return(cache->budget, borrowed_bytes(piece));
         free(cached);
         return false;
     }

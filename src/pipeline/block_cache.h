@@ -19,7 +19,8 @@ enum { BLOCK_CACHE_SLABS_MAX = 16384 };
 typedef struct BlockCache BlockCache;
 typedef struct CachedBlock CachedBlock;
 
-/* `limit` in bytes, beside what the budget leaves. NULL: no memory. */
+/* `limit` in bytes of blocks, beside what the budget leaves, of which each block takes 112 more.
+ * NULL: no memory. */
 BlockCache *block_cache_new(MemoryBudget *budget, uint64_t limit);
 void block_cache_free(BlockCache *cache); /* nothing may be pinned; accepts NULL */
 

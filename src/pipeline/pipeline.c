@@ -86,10 +86,11 @@ int pipeline_new(const PipelineOptions *options, Pipeline **ret_pipeline, Error 
     int r;
 
     assert(options->workers > 0);
+    assert(options->index <= options->memory);
     if (!pipeline)
         return error_set(error, -ENOMEM, "no memory for the pipeline");
     pipeline->options = *options;
-    memory_budget_init(&pipeline->budget, options->memory);
+    memory_budget_init(&pipeline->budget, options->memory - options->index);
     task_queue_init(&pipeline->urgent);
     task_queue_init(&pipeline->ahead);
     setup_pool_init(&pipeline->setups);

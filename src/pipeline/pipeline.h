@@ -18,7 +18,8 @@ typedef struct Stream Stream;
 typedef struct PipelineOptions {
     uint32_t workers;   /* >= 1 */
     bool fewer_workers; /* where the system refuses some of the threads, go on with the others */
-    uint64_t memory;    /* limit of the budget, bytes */
+    uint64_t memory;    /* bytes in all; the budget has what the next leaves */
+    uint64_t index;     /* of it: what the feeds themselves take */
     uint64_t cache;     /* limit of the block cache, bytes; UINT64_MAX: what memory leaves */
     bool force_pread;   /* do not try io_uring */
     const MaskBackend *masks;   /* of the devices that feeds are for; NULL: what this build has */
@@ -159,7 +160,7 @@ void stream_ring_status(const Stream *stream, uint32_t ring, StreamRingStatus *r
 uint64_t stream_member_behind(const Stream *stream, uint32_t ring, uint32_t member);
 
 typedef struct PipelineStatus {
-    uint64_t memory_limit, memory_reserved, memory_cached;
+    uint64_t memory_limit, memory_index, memory_reserved, memory_cached;
     uint64_t memory_kept; /* reserved: rings that a hanging device may still write to, and those
                              that trainers which have left still have */
     uint64_t blocks_read, bytes_read, blocks_decoded, cache_hits;

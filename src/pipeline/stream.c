@@ -196,7 +196,7 @@ static uint32_t strands_served(const Feed *feed, uint32_t world, uint32_t ring_c
 int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ring_count,
                      uint64_t *ret_bytes, Error *error) {
     FeedMemory need = feed_memory(feed, ring_count, strands_served(feed, world, ring_count));
-    char total[32], rings[32], windows[32], buffers[32], limit[32], inputs[64] = "";
+    char total[32], rings[32], windows[32], buffers[32], limit[32], index[32], inputs[64] = "";
 
     *ret_bytes = need.total;
     ring_remains_collect(pipeline->remains);
@@ -211,11 +211,14 @@ int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ri
         snprintf(inputs, sizeof inputs, ", pinned inputs %s", text_format_size(total, need.inputs));
     error_set(
         error, -ENOMEM,
-        "feed %s with %u rings needs %s (rings %s, windows %s, buffers %s%s), memory is %s and %lu "
-        "bytes of it are in use: raise memory, or lower ring.slots, order.window or length.max",
+        "feed %s with %u rings needs %s (rings %s, windows %s, buffers %s%s), memory is %s, the indexes "
+        "of all feeds take %s of it and %lu bytes are in use: raise memory, or lower ring.slots, "
+        "order.window or length.max",
         feed->name, ring_count, text_format_size(total, need.total),
         text_format_size(rings, need.rings), text_format_size(windows, need.windows),
-        text_format_size(buffers, need.buffers), inputs, text_format_size(limit, pipeline->budget.limit),
+        text_format_size(buffers, need.buffers), inputs,
+        text_format_size(limit, pipeline->options.memory),
+        text_format_size(index, pipeline->options.index),
         (unsigned long)atomic_load(&pipeline->budget.reserved));
     return -ENOMEM;
 }

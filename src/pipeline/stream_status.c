@@ -86,7 +86,8 @@ void pipeline_status(const Pipeline *constant, PipelineStatus *ret_status) {
 
     ring_remains_collect(pipeline->remains);
     *ret_status = (PipelineStatus){
-        .memory_limit = pipeline->budget.limit,
+        .memory_limit = pipeline->options.memory,
+        .memory_index = pipeline->options.index,
         .memory_reserved = atomic_load(&pipeline->budget.reserved),
         .memory_kept = ring_remains_bytes(pipeline->remains),
         .memory_cached = block_cache_bytes_held(pipeline->cache),

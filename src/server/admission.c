@@ -58,7 +58,7 @@ static void describe_memory(const AdmissionWait *wait, Text *text) {
     text_add(text, "%s of memory: %s of %s are reserved by others",
              text_format_size(need, wait->bytes),
              text_format_size(reserved, status.memory_reserved),
-             text_format_size(limit, status.memory_limit));
+             text_format_size(limit, status.memory_limit - status.memory_index));
     if (status.memory_kept > 0)
         text_add(text, ", %s of that for rings that trainers which have left still have",
                  text_format_size(kept, status.memory_kept));

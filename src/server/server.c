@@ -348,10 +348,20 @@ static void log_masks(const Server *server) {
     log_info("masks: %s (%s)", backend, reason.bytes ? reason.bytes : "");
 }
 
+/* What all feeds take before anybody attaches. */
+static uint64_t index_bytes(const Server *server) {
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < server->feed_count; i++)
+        bytes += server->feeds[i]->index_bytes;
+    return bytes;
+}
+
 static int start_pipeline(Server *server, const ServerOptions *options, Error *error) {
     PipelineOptions pipeline = {.workers = options->workers,
                                 .fewer_workers = options->fewer_workers,
                                 .memory = options->memory,
+                                .index = index_bytes(server),
                                 .cache = options->cache,
                                 .force_pread = options->force_pread};
     PipelineStatus status;

@@ -62,6 +62,23 @@ int catalog_find_column(const Catalog *catalog, const char *name) {
     return -1;
 }
 
+uint64_t catalog_bytes(const Catalog *catalog) {
+    uint64_t block = sizeof *catalog->blocks + sizeof *catalog->block_sequences +
+                     sizeof *catalog->block_tokens;
+    uint64_t bytes = sizeof *catalog + catalog->block_count * block +
+                     catalog->shard_count * sizeof *catalog->shards +
+                     catalog->column_count * sizeof *catalog->columns +
+                     catalog->label_count * sizeof *catalog->label_names;
+
+    for (uint32_t s = 0; s < catalog->shard_count; s++)
+        bytes += strlen(catalog->shards[s].path) + 1;
+    for (uint32_t i = 0; catalog->label_names && i < catalog->label_count; i++)
+        bytes += strlen(catalog->label_names[i]) + 1;
+    for (uint32_t p = 0; p < catalog->part_count; p++)
+        bytes += catalog_bytes(catalog->parts[p].catalog);
+    return bytes;
+}
+
 static int out_of_memory(const Catalog *catalog, Error *error) {
     return error_set(error, -ENOMEM, "out of memory for the index of %s", catalog->path);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* catalog.h: a dataset that was opened and checked: its columns, its shards and one table of all
  * their blocks in input order. Immutable after catalog_open(), so any thread may read it.
- * Owner: the Feed (or the tool) that opened it. Memory: about 48 bytes a block. */
+ * Owner: the Feed (or the tool) that opened it. Memory: 56 bytes a block, see catalog_bytes(). */
 #pragma once
 
 #include <stdbool.h>
@@ -86,6 +86,9 @@ MUST_CHECK int catalog_open(const char *path, Catalog **ret_catalog, Error *erro
  */
 MUST_CHECK int catalog_open_shard(const char *path, Catalog **ret_catalog, Error *error);
 void catalog_free(Catalog *catalog); /* accepts NULL */
+
+/* Bytes that it takes, those of its parts included. */
+uint64_t catalog_bytes(const Catalog *catalog);
 
 /* Open every shard once more, to be read past the page cache; one on a file system that cannot do
  * it is left without. Before anybody else has the catalog. Blocks. 0, or -EMFILE and the like with

@@ -107,9 +107,10 @@ static void add_costs(Text *text, const PlanReport *report) {
              feed->plan.window, feed->plan.strands, feed->slots, feed->slot_bytes);
     text_add(text,
              ",\"memory\":{\"rings\":%" PRIu64 ",\"windows\":%" PRIu64 ",\"buffers\":%" PRIu64
-             ",\"total\":%" PRIu64 ",\"limit\":%" PRIu64 ",\"device_inputs\":%" PRIu64 "}",
+             ",\"total\":%" PRIu64 ",\"limit\":%" PRIu64 ",\"device_inputs\":%" PRIu64
+             ",\"index\":%" PRIu64 "}",
              memory->rings, memory->windows, memory->buffers, memory->total, report->memory_limit,
-             report->device_inputs);
+             report->device_inputs, feed->index_bytes);
 }
 
 void plan_json_add(Text *text, const PlanReport *report) {

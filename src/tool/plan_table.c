@@ -150,6 +150,8 @@ static void print_memory(const PlanReport *report) {
     printf("    in all   %10s  of %s; each further rank of this machine %s\n",
            text_format_size(a, memory->total), text_format_size(b, report->memory_limit),
            text_format_size(c, memory->rings));
+    printf("    index    %10s  of the feed itself, beside all its streams\n",
+           text_format_size(a, report->feed->index_bytes));
     if (report->device_inputs)
         printf(
             "    on a GPU %10s  more for each ring, and as much as the rings and this on the GPU\n",

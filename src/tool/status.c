@@ -45,17 +45,18 @@ static void print_daemon(const json_t *status) {
     const json_t *memory = json_object_get(status, "memory");
     const json_t *fetch = json_object_get(status, "fetch");
     const json_t *masks = json_object_get(status, "masks");
-    char reserved[32], limit[32], cached[32];
+    char reserved[32], limit[32], cached[32], feeds[32];
 
     printf("seqfeedd %s, pid %llu, up ", word(status, "version"),
            (unsigned long long)number(status, "pid"));
     print_duration(number(status, "uptime_seconds"));
     printf(", %s%s\n", word(status, "socket"),
            json_is_true(json_object_get(status, "draining")) ? ", draining" : "");
-    printf("memory %s of %s reserved, %s cached; fetch %s; masks %s; %llu worker%s\n",
+    printf("memory %s of %s reserved, %s cached, %s index; fetch %s; masks %s; %llu worker%s\n",
            text_format_size(reserved, number(memory, "reserved")),
            text_format_size(limit, number(memory, "limit")),
-           text_format_size(cached, number(memory, "cached")), word(fetch, "backend"),
+           text_format_size(cached, number(memory, "cached")),
+           text_format_size(feeds, number(memory, "index")), word(fetch, "backend"),
            word(masks, "backend"),
            (unsigned long long)number(status, "workers"),
            number(status, "workers") == 1 ? "" : "s");

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <malloc.h>
+
 #include "base/arithmetic.h"
 #include "feed/feed_support.h"
 #include "mask/fill.h"
 #include "mask/slate.h"
 #include "ring/ring_writer.h"
 #include "support/check_main.h"
+#include "support/own_memory.h"
 
 /* No window of any epoch is larger than the worst case says. */
 static void check_bounds(Feed *feed, uint32_t epochs) {
@@ -238,8 +242,73 @@ START_TEST(large_batches_cost_their_workers_memory_too)
 }
 END_TEST
 
+static uint64_t heap_bytes(void) {
+    struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
+}
+
+/* A block for each sequence, and as many epochs as are kept. */
+START_TEST(what_a_feed_takes_itself_is_known)
+{
+    enum { BLOCKS = 4000 };
+    const uint64_t rest = sizeof(Feed) + (48 << 10); /* settings, tensors */
+    uint32_t *lengths = malloc(BLOCKS * sizeof *lengths);
+    uint64_t before, own;
+    Fixture fixture;
+    FeedEpoch *epoch;
+    Feed *feed;
+
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        lengths[i] = SHARD_BLOCK_TARGET_MIN / 2;
+    fixture_init(&fixture);
+    fixture_pack(&fixture, BLOCKS, lengths, SHARD_BLOCK_TARGET_MIN / 2);
+    free(lengths);
+    before = heap_bytes();
+    feed = fixture_feed(&fixture, "order: {window: 4}\nbatch: {size: 8}\n");
+    for (uint32_t number = 0; number < FEED_EPOCHS_KEPT; number++) {
+        ck_assert_int_eq(feed_epoch_get(feed, 0, number, NULL, &epoch, NULL), 0);
+        feed_epoch_unref(feed, epoch);
+    }
+    own = heap_bytes() - before;
+    ck_assert_uint_ge(feed->catalog->block_count, BLOCKS / 2);
+    ck_assert_uint_ge(feed->index_bytes, feed->catalog->block_count * 72ull);
+    if (!OWN_MEMORY_HAS_SHADOW) {
+        ck_assert_uint_le(own, feed->index_bytes + rest);
+        ck_assert_uint_le(feed->index_bytes, own + own / 8);
+    }
+    feed_unref(feed);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
+START_TEST(feeds_must_fit_beside_what_all_of_them_take)
+{
+    char path[] = "c.yaml";
+    Settings settings = {.path = path, .memory_place = {.line = 3, .column = 9}};
+    Feed *feeds[2];
+    Fixture fixture;
+    Error error;
+
+    fixture_init(&fixture);
+    fixture_pack(&fixture, 3000, NULL, 30);
+    feeds[0] = feeds[1] = fixture_feed(&fixture, "order: {window: 4}\n");
+    settings.memory = feed_memory(feeds[0], 1, 1).total + feeds[0]->index_bytes;
+    ck_assert_int_eq(feed_check_together(feeds, 1, &settings, &error), 0);
+    ck_assert_int_eq(feed_check_together(feeds, 2, &settings, &error), -EINVAL);
+    ck_assert_msg(strstr(error.text, "c.yaml:3:9: memory: the indexes of all 2 feeds take ") ==
+                      error.text,
+                  "%s", error.text);
+    settings.memory += feeds[1]->index_bytes;
+    ck_assert_int_eq(feed_check_together(feeds, 2, &settings, &error), 0);
+    feed_unref(feeds[0]);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
 CHECK_MAIN("feed_memory", worst_cases_hold_in_every_epoch, worst_cases_hold_for_mixes,
            worst_cases_of_mixes_are_not_wasteful, worst_cases_are_not_wasteful,
            outliers_do_not_make_all_buffers_large, streams_pay_for_rings_windows_and_buffers,
            what_a_stream_pays_is_known_without_a_look_at_blocks,
-           large_batches_cost_their_workers_memory_too)
+           large_batches_cost_their_workers_memory_too, what_a_feed_takes_itself_is_known,
+           feeds_must_fit_beside_what_all_of_them_take)

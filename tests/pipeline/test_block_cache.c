@@ -9,7 +9,7 @@
 
 static const uint8_t dataset[16] = {1, 2, 3};
 
-enum { PAGE = 4096, MIB = 1 << 20 };
+enum { PAGE = 4096, MIB = 1 << 20, NOTE = 112 };
 
 static SlabPiece page_alone(void) {
     SlabPiece piece;
@@ -24,7 +24,7 @@ START_TEST(blocks_are_found_again_until_memory_is_reserved)
     BlockCache *cache;
     CachedBlock *pinned;
 
-    memory_budget_init(&budget, 100 * PAGE);
+    memory_budget_init(&budget, 100 * (PAGE + NOTE));
     cache = block_cache_new(&budget, UINT64_MAX);
     for (uint32_t block = 0; block < 100; block++) {
         SlabPiece piece = page_alone();
@@ -41,7 +41,7 @@ START_TEST(blocks_are_found_again_until_memory_is_reserved)
     ck_assert_uint_eq(block_cache_bytes(pinned)[0], 42);
 
     /* All of it is reserved: the pinned block stays readable but is nobody's to find. */
-    ck_assert(memory_budget_reserve(&budget, 100 * PAGE));
+    ck_assert(memory_budget_reserve(&budget, 100 * (PAGE + NOTE)));
     block_cache_shrink(cache);
     ck_assert_uint_eq(memory_budget_excess(&budget), 0);
     ck_assert_uint_eq(block_cache_bytes_held(cache), 0);
@@ -95,19 +95,21 @@ static void check_own(uint64_t resident_most, uint64_t mappings_most) {
 
 /* Reserve more and more of a full cache of 64 MiB. */
 static void check_reclaim(size_t block, size_t slab) {
-    const uint64_t total = 64 * MIB, slack = 8 * MIB;
+    const uint64_t total = 64 * MIB, slack = 8 * MIB, notes = align_up(total / block * NOTE, 4);
     MemoryBudget budget;
     BlockCache *cache;
     uint64_t resident = own_resident();
     uint32_t mappings = own_mappings();
 
-    memory_budget_init(&budget, total);
+    memory_budget_init(&budget, total + notes);
     cache = block_cache_new(&budget, UINT64_MAX);
     fill_cache(cache, total, block, slab);
+    ck_assert_uint_le(total - block_cache_bytes_held(cache), block - 1);
+    ck_assert_uint_eq(budget.borrowed, block_cache_bytes_held(cache) + total / block * NOTE);
     ck_assert_uint_ge(own_resident(), resident + total - MIB);
 
     for (uint32_t quarter = 1; quarter <= 4; quarter++) {
-        ck_assert(memory_budget_reserve(&budget, total / 4));
+        ck_assert(memory_budget_reserve(&budget, (total + notes) / 4));
         block_cache_shrink(cache);
         ck_assert_uint_le(block_cache_bytes_held(cache), total / 4 * (4 - quarter));
         check_own(resident + total / 4 * (4 - quarter) + slack, mappings + 2 * total / slab + 8);
@@ -133,12 +135,12 @@ START_TEST(blocks_that_stay_do_not_hold_the_pages_of_their_neighbours)
     uint64_t resident = own_resident();
     uint32_t mappings = own_mappings();
 
-    memory_budget_init(&budget, 16 * MIB);
+    memory_budget_init(&budget, 16 * MIB + COUNT * NOTE);
     cache = block_cache_new(&budget, UINT64_MAX);
     fill_cache(cache, 16 * MIB, PAGE, MIB);
     for (uint32_t i = 0; i < COUNT / 16; i++)
         pinned[i] = block_cache_pin(cache, dataset, 16 * i);
-    ck_assert(memory_budget_reserve(&budget, 16 * MIB));
+    ck_assert(memory_budget_reserve(&budget, 16 * MIB + COUNT * NOTE));
     block_cache_shrink(cache);
     ck_assert_uint_eq(block_cache_bytes_held(cache), 0);
     check_own(resident + 4 * MIB, mappings + 32);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Bad input: a sentence that names the place and what to do, the right exit code, nothing left."""
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -433,6 +434,20 @@ def test_more_than_memory_holds_is_refused_with_the_arithmetic(tmp_path, origina
         assert [cat.wait() for cat in running] == [1] * 8
         assert all("MiB" in cat.errors for cat in running)
         assert len(daemon.cat(n=1)) == 1
+
+
+def test_what_feeds_take_themselves_is_part_of_memory(tmp_path, original):
+    feed = {"dataset": original, "batch": {"size": 8}}
+    one = harness.write_config(tmp_path / "one.yaml", {"a": feed})
+    two = harness.write_config(tmp_path / "two.yaml", {"a": feed, "b": feed})
+    with harness.Daemon(one) as daemon:
+        index = daemon.status()["memory"]["index"]
+        assert index > 0
+        assert " index; " in daemon.tool("status").stdout
+    with harness.Daemon(two) as daemon:
+        assert daemon.status()["memory"]["index"] == 2 * index
+    plan = json.loads(harness.tool("plan", "--json", one).stdout)["feeds"]["a"]["memory"]
+    assert plan["index"] == index
 
 
 # --- packing -------------------------------------------------------------------------------------
