@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PYTEST_XML = """<?xml version="1.0"?><testsuites><testsuite>
 <testcase classname="a" name="passes"/>
@@ -39,6 +41,28 @@ def test_without_a_command_it_prints_help():
 def test_an_unknown_command_is_wrong_usage():
     ran = dev("nonsense")
     assert ran.returncode == 2 and "usage" in ran.stderr
+
+
+@pytest.mark.parametrize("words, said", [
+    (("test", "--bogus"), "--quick"), (("test", "--quick", "x"), "--quick"), (("build", "--bogus"), "asan"),
+    (("build", "debug", "x"), "one variant"), (("lint", "--bogus"), "--fix"), (("fuzz", "--bogus"), "seconds"),
+    (("fuzz", "0"), "seconds"), (("coverage", "--bogus"), "nothing"), (("clean", "--bogus"), "nothing"),
+], ids=str)
+def test_an_unknown_option_is_refused_with_the_allowed_ones(words, said):
+    ran = dev(*words)
+    assert ran.returncode == 2 and ran.stdout == ""
+    assert f"dev: {words[0]} takes" in ran.stderr and said in ran.stderr and words[-1] in ran.stderr
+
+
+def test_a_missing_library_is_named_as_the_package_that_dev_installs():
+    front_door = (ROOT / "dev").read_text()
+    build = re.sub(r"\n +", " ", (ROOT / "meson.build").read_text())
+    needed = re.findall(r"= dependency\('(?!threads)([^']+)'(.*)", build)
+    assert len(needed) >= 7
+    for name, rest in needed:
+        package = re.search(r"apt-get install ([\w-]+)", rest)
+        assert package, f"meson.build does not say which package brings {name}"
+        assert re.search(rf"[ (]{package[1]}[ )]", front_door.replace("\n", " ")), package[1]
 
 
 def test_results_of_all_kinds_add_up(tmp_path):
