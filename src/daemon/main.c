@@ -12,6 +12,7 @@
 #include "base/processors.h"
 #include "daemon/arguments.h"
 #include "feed/feed.h"
+#include "server/notify.h"
 #include "server/server.h"
 #include "settings/cgroup.h"
 #include "settings/settings.h"
@@ -138,6 +139,8 @@ static int serve(const Settings *settings, const char *socket) {
     Server *server;
     int r;
 
+    if (notify_check(&error) < 0)
+        return complain(&error, EX_CONFIG);
     r = server_new(&options, &server, &error);
     if (r != 0)
         return complain(&error, r == SERVER_E_BUSY ? EX_TEMPFAIL : exit_code(loader.result));

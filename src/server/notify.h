@@ -6,8 +6,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
+
 /* The word for --version: "systemd", or "" when this part is not built in. */
 const char *notify_part(void);
+
+/* -ENOTSUP where systemd has started this process and wants what is not built in: it would pass a
+ * socket that nobody listens on, or wait for ever for word that the daemon is ready. */
+int notify_check(Error *error);
 
 /* The one listening socket that systemd has handed over, -1 when there is none, -E2BIG for more.
  * The environment forgets it. */
