@@ -173,6 +173,15 @@ def test_a_manual_page_has_no_warnings(page):
     assert ran.returncode == 0 and ran.stderr == "", ran.stderr
 
 
+@needs_groff
+@pytest.mark.parametrize("page", PAGES)
+def test_a_manual_page_breaks_no_names_and_fits_80_columns(page):
+    ran = subprocess.run(["groff", "-man", "-Tutf8", "-rLL=80n", "-P-cbou", str(ROOT / "docs/man" / page)],
+                         capture_output=True, text=True, check=True)
+    for line in ran.stdout.splitlines():
+        assert not line.endswith(("\u2010", "-")) and len(line) <= 80, line
+
+
 def help_of(*command):
     ran = subprocess.run([str(BUILD / command[0]), *command[1:], "--help"], capture_output=True,
                          text=True, check=False)
