@@ -219,6 +219,23 @@ char *text_format_count(char to[32], double count) {
     return to;
 }
 
+char *text_format_seconds(char to[32], double seconds) {
+    static const char *const names[] = {"us", "ms", "s"};
+    double value = seconds * 1e6;
+    size_t unit = 0;
+
+    /* as it will be rounded: no "1000 us" */
+    while (value >= 999.5 && unit + 1 < ARRAY_COUNT(names)) {
+        value /= 1000;
+        unit++;
+    }
+    if (value > 0 && value < 0.95)
+        snprintf(to, 32, "less than 1 us");
+    else
+        snprintf(to, 32, value < 99.95 && unit > 0 ? "%.1f %s" : "%.0f %s", value, names[unit]);
+    return to;
+}
+
 void text_format_hex(char *to, const uint8_t *bytes, size_t size) {
     static const char digits[] = "0123456789abcdef";
 

@@ -44,6 +44,8 @@ MUST_CHECK bool text_parse_u64(const char *string, uint64_t min, uint64_t max, u
 char *text_format_size(char to[32], uint64_t bytes);
 /* "12.3 M"; `to` needs 32 bytes. Returns `to`. */
 char *text_format_count(char to[32], double count);
+/* "850 us", "12.3 ms", "4.2 s"; `to` needs 32 bytes. Returns `to`. */
+char *text_format_seconds(char to[32], double seconds);
 
 /* Lower-case hexadecimal of `size` bytes and back; `to` needs 2 * size + 1. */
 void text_format_hex(char *to, const uint8_t *bytes, size_t size);

@@ -411,6 +411,11 @@ static int read_file(const char *path, char **ret_bytes, size_t *ret_size, Error
 
     if (fd < 0 || fstat(fd, &status) < 0)
         return error_set(error, -errno, "%s: cannot be opened: %m", path);
+    if (S_ISDIR(status.st_mode))
+        return error_set(error, -EISDIR,
+                         "%s: is a directory; a configuration is a file that names it: 'seqfeed "
+                         "inspect %s' ends with one for a dataset",
+                         path, path);
     if (!S_ISREG(status.st_mode))
         return error_set(error, -EINVAL, "%s: is not a regular file", path);
     if (status.st_mode & S_IWOTH)

@@ -89,15 +89,16 @@ static int64_t touch(const SeqfeedBatch *batch) {
 
 static void print_result(const Trainer *trainer, uint64_t tokens, double seconds) {
     double rate = seconds > 0 ? (double)tokens / seconds : 0;
-    char counted[32], per_second[32];
+    char counted[32], took[32], per_second[32];
 
     if (trainer->json) {
         printf("{\"batches\":%llu,\"tokens\":%llu,\"seconds\":%.6f,\"tokens_per_second\":%.0f}\n",
                (unsigned long long)trainer->taken, (unsigned long long)tokens, seconds, rate);
         return;
     }
-    printf("%llu batches, %s tokens in %.3f s: %s tokens/s\n", (unsigned long long)trainer->taken,
-           text_format_count(counted, (double)tokens), seconds,
+    printf("%llu batch%s, %s token%s in %s: %s tokens/s\n", (unsigned long long)trainer->taken,
+           trainer->taken == 1 ? "" : "es", text_format_count(counted, (double)tokens),
+           tokens == 1 ? "" : "s", text_format_seconds(took, seconds),
            text_format_count(per_second, rate));
 }
 

@@ -102,10 +102,12 @@ static void print_table(const SeqfeedBatch *batch, TensorTextGrid grid) {
     double padding = batch->slots > 0 ? 100.0 - 100.0 * (double)batch->tokens / (double)batch->slots
                                       : 0.0;
 
-    printf("epoch %llu, batch %llu%s: %u rows, %llu tokens in %llu slots, %.1f %% padding\n",
+    printf("epoch %llu, batch %llu%s: %u row%s, %llu token%s in %llu place%s, %.1f %% padding\n",
            (unsigned long long)batch->epoch, (unsigned long long)batch->index,
            batch->flags & SEQFEED_BATCH_REPEATED ? " (repeated)" : "", batch->rows,
-           (unsigned long long)batch->tokens, (unsigned long long)batch->slots, padding);
+           batch->rows == 1 ? "" : "s", (unsigned long long)batch->tokens,
+           batch->tokens == 1 ? "" : "s", (unsigned long long)batch->slots,
+           batch->slots == 1 ? "" : "s", padding);
     for (uint32_t i = 0; seqfeed_tensor_at(batch, i, &tensor) == 0; i++)
         print_tensor(batch, &tensor, grid);
 }

@@ -78,9 +78,11 @@ static void print_sizes(const Catalog *catalog) {
            text_format_size(b, catalog->block_compressed_max));
     printf("  raw        %s, %.2f times the size on disk", text_format_size(c, catalog->raw_bytes),
            (double)catalog->raw_bytes / (double)catalog->file_bytes);
-    if (catalog->tokens > 0)
-        printf("; %.3f bytes a token on disk",
-               (double)catalog->file_bytes / (double)catalog->tokens);
+    if (catalog->tokens > 0) {
+        double each = (double)catalog->file_bytes / (double)catalog->tokens;
+
+        printf(each < 10 ? "; %.3f bytes a token on disk" : "; %.0f bytes a token on disk", each);
+    }
     printf("\n");
 }
 
@@ -129,9 +131,10 @@ static int print_table(const char *path, const Catalog *catalog, const LengthSum
     printf("%s\n", path);
     printf("  id         %s\n", id);
     printf("  sequences  %" PRIu64 "\n", catalog->sequences);
-    printf("  tokens     %" PRIu64 " (%s, %s)\n", catalog->tokens,
-           text_format_count(tokens, (double)catalog->tokens),
-           element_name(catalog->columns[0].type));
+    printf("  tokens     %" PRIu64 " (", catalog->tokens);
+    if (catalog->tokens >= 1000)
+        printf("%s, ", text_format_count(tokens, (double)catalog->tokens));
+    printf("%s)\n", element_name(catalog->columns[0].type));
     printf("  lengths    %u to %u, median %s, mean %.1f\n", catalog->length_min,
            catalog->length_max, format_median(median, lengths->median_twice),
            (double)catalog->tokens / (double)catalog->sequences);

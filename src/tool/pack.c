@@ -308,7 +308,7 @@ static void print_summary(const Pack *pack, int64_t started_ns) {
     DatasetTotals totals = dataset_writer_totals(pack->writer);
     double seconds = (double)(clock_now_ns() - started_ns) / NS_PER_SECOND;
     ElementType type = pack->is_text ? pack->text.type : (ElementType)pack->schema.columns[0].type;
-    char size[32], count[32], rate[32];
+    char size[32], count[32], rate[32], took[32];
 
     if (pack->json) {
         printf("{\"sequences\":%llu,\"tokens\":%llu,\"shards\":%u,\"bytes\":%llu,"
@@ -317,12 +317,13 @@ static void print_summary(const Pack *pack, int64_t started_ns) {
                totals.shards, (unsigned long long)totals.bytes, element_name(type));
         return;
     }
-    printf("%s: %llu sequences, %s tokens (%s), %s in %u shard%s", pack->output,
-           (unsigned long long)totals.sequences, text_format_count(count, (double)totals.tokens),
+    printf("%s: %llu sequence%s, %s token%s (%s), %s in %u shard%s", pack->output,
+           (unsigned long long)totals.sequences, totals.sequences == 1 ? "" : "s",
+           text_format_count(count, (double)totals.tokens), totals.tokens == 1 ? "" : "s",
            element_name(type), text_format_size(size, totals.bytes), totals.shards,
            totals.shards == 1 ? "" : "s");
     if (seconds > 0.2) /* below that the figure says nothing */
-        printf("; %.1f s, %s tokens/s", seconds,
+        printf("; %s, %s tokens/s", text_format_seconds(took, seconds),
                text_format_count(rate, (double)totals.tokens / seconds));
     printf("\n");
 }

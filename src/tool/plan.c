@@ -25,7 +25,7 @@ static const char help[] =
     "      --json                 {\"feeds\":{\"train\":{\"batches_per_epoch\":…,\"sequences\":…,\n"
     "                             \"tokens\":…,\"padding_share\":…,…}}}\n"
     "\n"
-    "padding_share is 1 - real tokens / slots over all batches of epoch 0.\n";
+    "padding_share is 1 - real tokens / places over all batches of epoch 0.\n";
 
 enum {
     OPTION_JSON = 256,

@@ -11,8 +11,10 @@ static void print_batches(const PlanReport *report) {
     char tokens[32];
 
     printf("  sequences  %" PRIu64 "\n", report->sequences);
-    printf("  tokens     %" PRIu64 " (%s), up to %u a sequence\n", report->tokens,
-           text_format_count(tokens, (double)report->tokens), feed->catalog->length_max);
+    printf("  tokens     %" PRIu64, report->tokens);
+    if (report->tokens >= 1000)
+        printf(" (%s)", text_format_count(tokens, (double)report->tokens));
+    printf(", up to %u a sequence\n", feed->catalog->length_max);
     if (feed->plan.policy == PLAN_POLICY_TOKENS)
         printf("  batches    %" PRIu64 " an epoch, of up to %u places\n", report->batches,
                feed->plan.tokens);
@@ -31,7 +33,7 @@ static void print_batches(const PlanReport *report) {
 }
 
 static void print_padding(const PlanReport *report) {
-    printf("  padding    %.2f %% of the slots in epoch 0", 100 * report->padding_share);
+    printf("  padding    %.2f %% of the places in epoch 0", 100 * report->padding_share);
     if (report->random_padding >= 0)
         printf("; random batches of %d: %.2f %%", PLAN_RANDOM_ROWS, 100 * report->random_padding);
     if (report->packed_padding >= 0)
@@ -103,11 +105,12 @@ static void print_order(const PlanReport *report) {
 }
 
 static void print_reads(const PlanReport *report) {
-    char rate[32], counted[128] = "counts of blocks alone";
+    char rate[32], seconds[32], counted[128] = "counts of blocks alone";
 
     if (plan_report_reads_lengths(report))
-        snprintf(counted, sizeof counted, "%.3f s to count an epoch (%s sequences/s, %u thread%s)",
-                 report->count_seconds, text_format_count(rate, plan_report_count_rate(report)),
+        snprintf(counted, sizeof counted, "%s to count an epoch (%s sequences/s, %u thread%s)",
+                 text_format_seconds(seconds, report->count_seconds),
+                 text_format_count(rate, plan_report_count_rate(report)),
                  feed_count_threads(report->feed),
                  feed_count_threads(report->feed) == 1 ? "" : "s");
     printf("\n  reads      %" PRIu64 " block%s an epoch, %sdecoded %.2f times",
@@ -117,9 +120,9 @@ static void print_reads(const PlanReport *report) {
         printf(" in all by %u nodes", report->nodes);
     if (report->reads.again)
         printf("\n             (%" PRIu64 " once more for repeated batches)", report->reads.again);
-    printf("\n  seek       %.3f s to any batch: %s\n"
+    printf("\n  seek       %s to any batch: %s\n"
            "             and a window to plan; the lengths of a cold disk come on top\n",
-           report->seek_seconds, counted);
+           text_format_seconds(seconds, report->seek_seconds), counted);
 }
 
 static void print_tensors(const PlanReport *report) {

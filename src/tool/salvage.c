@@ -219,8 +219,9 @@ static int salvage_source(Salvage *salvage, const Source *source, Error *error) 
         return r;
     if (source->has_expectation)
         say_gap(salvage, source->path, source->blocks, source->sequences);
-    printf("%s: kept %" PRIu64 " blocks, %" PRIu64 " sequences%s\n", source->path,
-           salvage->kept_blocks, salvage->kept_sequences,
+    printf("%s: kept %" PRIu64 " block%s, %" PRIu64 " sequence%s%s\n", source->path,
+           salvage->kept_blocks, salvage->kept_blocks == 1 ? "" : "s", salvage->kept_sequences,
+           salvage->kept_sequences == 1 ? "" : "s",
            source->has_expectation ? ""
                                    : "; its index is damaged, so blocks may be missing at the end");
     salvage->total_blocks += salvage->kept_blocks;
@@ -343,8 +344,9 @@ static int salvage_to_directory(Salvage *salvage, Error *error) {
 }
 
 static void print_summary(const Salvage *salvage, bool is_dataset) {
-    printf("%s: %" PRIu64 " blocks, %" PRIu64 " sequences%s\n", salvage->output,
-           salvage->total_blocks, salvage->total_sequences,
+    printf("%s: %" PRIu64 " block%s, %" PRIu64 " sequence%s%s\n", salvage->output,
+           salvage->total_blocks, salvage->total_blocks == 1 ? "" : "s", salvage->total_sequences,
+           salvage->total_sequences == 1 ? "" : "s",
            salvage->lost_any ? "" : "; nothing that could be seen was lost");
     if (is_dataset)
         printf(

@@ -132,7 +132,7 @@ static void print_ledger(const json_t *ledger) {
     printf("\ntokens in %llu =", (unsigned long long)number(ledger, "tokens_in"));
     for (size_t i = 0; i < ARRAY_COUNT(fates); i++)
         printf("%s %llu %s", i ? " +" : "", (unsigned long long)number(ledger, fates[i]), fates[i]);
-    printf("\n%llu batches with %llu slots, %.2f %% of them padding; repeated: %llu tokens\n",
+    printf("\n%llu batches with %llu places, %.2f %% of them padding; repeated: %llu tokens\n",
            (unsigned long long)number(ledger, "batches"),
            (unsigned long long)number(ledger, "slots"),
            number(ledger, "slots")

@@ -147,8 +147,9 @@ static bool read_command_line(Trainer *trainer, int argc, char **argv, const cha
                                         argc == optind ? "no feed named" : "one feed at a time"));
     trainer->options.feed = argv[optind];
     if (trainer->options.rank >= MAX(trainer->options.world, 1u))
-        return over(trainer, tool_usage(trainer->command, "--rank %u is not below --world %u",
-                                        trainer->options.rank, MAX(trainer->options.world, 1u)));
+        return over(trainer, tool_usage(trainer->command, "--rank %u is not below --world %u%s",
+                                        trainer->options.rank, MAX(trainer->options.world, 1u),
+                                        trainer->options.world ? "" : ": give --world, too"));
     if (trainer->options.cursor && trainer->options.flags & SEQFEED_JOIN_NEXT)
         return over(trainer,
                     tool_usage(trainer->command, "--resume and --join next exclude each other"));

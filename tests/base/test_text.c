@@ -48,5 +48,22 @@ START_TEST(hexadecimal_is_lower_case_only)
 }
 END_TEST
 
+START_TEST(times_have_the_unit_that_suits_them)
+{
+    static const struct {
+        double seconds;
+        const char *text;
+    } cases[] = {{0, "0 us"},          {3e-7, "less than 1 us"}, {9.7e-7, "1 us"},
+                 {42.4e-6, "42 us"},   {999.6e-6, "1.0 ms"},     {12.34e-3, "12.3 ms"},
+                 {99.96e-3, "100 ms"}, {0.9994, "999 ms"},       {0.9996, "1.0 s"},
+                 {59.94, "59.9 s"},    {12345.6, "12346 s"}};
+    char text[32];
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        ck_assert_str_eq(text_format_seconds(text, cases[i].seconds), cases[i].text);
+}
+END_TEST
+
 CHECK_MAIN("text", sizes_are_read_with_both_kinds_of_units, what_is_not_a_size_is_refused,
-           json_strings_are_escaped_and_valid, hexadecimal_is_lower_case_only)
+           json_strings_are_escaped_and_valid, hexadecimal_is_lower_case_only,
+           times_have_the_unit_that_suits_them)

@@ -2,6 +2,7 @@
 """`seqfeed plan`: what it says beforehand is what the references say that an epoch holds."""
 import collections
 import json
+import re
 import xml.etree.ElementTree
 
 import expected
@@ -245,3 +246,29 @@ def test_wrong_words_and_wrong_files_have_their_exit_codes(dataset, tmp_path):
     ran = harness.tool("plan", tmp_path / "absent.yaml", check=False)
     assert ran.returncode == 1 and "absent.yaml: cannot be opened" in ran.stderr
     assert ran.stdout == ""
+
+
+def test_figures_and_words_are_for_people(tmp_path):
+    """Times have a unit that suits them, one is no plural, and positions of tokens are places everywhere."""
+    directory = harness.pack(tmp_path / "dataset", [{"tokens": [7]}])
+    config = harness.one_feed(tmp_path / "c.yaml", directory)
+    said = harness.tool("plan", config).stdout
+    assert re.search(r"^  seek +([\d.]+ (us|ms|s)|less than 1 us) to any batch", said, re.MULTILINE), said
+    assert "of the places in epoch 0" in said and "  tokens     1, up to 1 a sequence" in said
+    assert "  tokens     1 (u16)\n" in harness.tool("inspect", directory).stdout
+    with harness.Daemon(config) as daemon:
+        assert ": 1 row, 1 token in 1 place, 0.0 % padding" in daemon.tool("cat", "train").stdout
+        assert re.match(r"1 batch, 1 token in (less than 1|[\d.]+) (us|ms|s): ", daemon.tool("bench", "train").stdout)
+        assert re.search(r"^\d+ batches with \d+ places, 0.00 % of them padding", daemon.tool("status").stdout,
+                         re.MULTILINE)
+
+
+def test_a_dataset_in_place_of_a_configuration_is_told_how_to_get_one(tmp_path):
+    directory = harness.pack(tmp_path / "dataset", [{"tokens": [7]}])
+    ran = harness.tool("plan", directory, check=False)
+    assert ran.returncode == 1 and "is a directory" in ran.stderr
+    command = ran.stderr.split("'")[1].split()
+    assert command[:2] == ["seqfeed", "inspect"]
+    shown = harness.tool(*command[1:]).stdout
+    (tmp_path / "c.yaml").write_text(shown[shown.index("feeds:"):])
+    harness.tool("plan", tmp_path / "c.yaml")

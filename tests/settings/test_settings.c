@@ -542,7 +542,7 @@ START_TEST(only_a_small_regular_file_that_not_everybody_can_write_is_read)
     ck_assert_int_eq(ftruncate(fd, SETTINGS_FILE_MAX + 1), 0);
     expect_refused(path, "has 262145 bytes, allowed: at most 262144");
     close(fd);
-    expect_refused("/tmp", "is not a regular file");
+    expect_refused("/tmp", "is a directory");
     expect_refused("/dev/null", "is not a regular file");
     snprintf(other, sizeof other, "%s-absent", name);
     expect_refused(other, "cannot be opened: No such file");
