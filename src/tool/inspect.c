@@ -170,7 +170,7 @@ int inspect_main(int argc, char **argv) {
     bool json = false;
     int option;
 
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         switch (option) {
         case OPTION_JSON:
             json = true;
@@ -179,7 +179,7 @@ int inspect_main(int argc, char **argv) {
             fputs(help, stdout);
             return tool_finish("inspect");
         default:
-            return tool_usage("inspect", "wrong option");
+            return tool_wrong_option("inspect", option, argv);
         }
     }
     if (argc - optind != 1)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,6 +44,11 @@ int tool_usage(const char *command, const char *format, ...) {
     return TOOL_USAGE;
 }
 
+int tool_wrong_option(const char *command, int option, char **argv) {
+    return tool_usage(command, option == ':' ? "'%s' needs a value" : "there is no option '%s'",
+                      argv[optind - 1]);
+}
+
 int tool_finish(const char *command) {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return TOOL_OK;
@@ -72,6 +78,7 @@ int main(int argc, char **argv) {
         printf("seqfeed %s\n", SEQFEED_VERSION);
         return tool_finish("--version");
     }
+    opterr = 0; /* tool_wrong_option() says it */
     for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
         if (strcmp(argv[1], commands[i].name) == 0)
             return commands[i].main(argc - 1, argv + 1);

@@ -441,9 +441,6 @@ static int take_option(Pack *pack, int option, const char *value) {
         if (strcmp(value, "file") != 0)
             return tool_usage("pack", "--label %s: there is only 'file'", value);
         return 0;
-    case '?':
-    case ':':
-        return tool_usage("pack", "wrong option");
     default:
         return take_number(pack, option, value);
     }
@@ -484,12 +481,13 @@ int pack_main(int argc, char **argv) {
     int option, r;
 
     pack_schema_init(&pack.schema);
-    opterr = 1;
-    while ((option = getopt_long(argc, argv, "o:h", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":o:h", long_options, NULL)) != -1) {
         if (option == 'h') {
             fputs(help, stdout);
             return tool_finish("pack");
         }
+        if (option == '?' || option == ':')
+            return tool_wrong_option("pack", option, argv);
         r = take_option(&pack, option, optarg);
         if (r != 0)
             return r;

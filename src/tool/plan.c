@@ -185,13 +185,11 @@ static int take_option(PlanOptions *options, int option) {
             return tool_usage("plan", "--nodes %s: a whole number from 1 to %d", optarg,
                               READS_NODES_MAX);
         return TOOL_OK;
-    case OPTION_SET:
+    default: /* OPTION_SET */
         if (options->override_count == OVERRIDES_MAX)
             return tool_usage("plan", "--set more than %d times", OVERRIDES_MAX);
         options->overrides[options->override_count++] = optarg;
         return TOOL_OK;
-    default:
-        return tool_usage("plan", "wrong option");
     }
 }
 
@@ -208,11 +206,13 @@ int plan_main(int argc, char **argv) {
     PlanOptions options = {0};
     int option, r;
 
-    while ((option = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
         if (option == 'h') {
             fputs(help, stdout);
             return tool_finish("plan");
         }
+        if (option == '?' || option == ':')
+            return tool_wrong_option("plan", option, argv);
         r = take_option(&options, option);
         if (r != TOOL_OK)
             return r;

@@ -32,10 +32,8 @@ int request_options(int argc, char **argv, const char *help, bool has_json,
             ret_options->socket = optarg;
         else if (option == 'j' && has_json)
             ret_options->json = true;
-        else if (option == ':')
-            return tool_usage(argv[0], "%s wants a value", argv[optind - 1]);
         else
-            return tool_usage(argv[0], "there is no option %s", argv[optind - 1]);
+            return tool_wrong_option(argv[0], option, argv);
     }
     if (optind < argc)
         return tool_usage(argv[0], "'%s': it takes options only", argv[optind]);

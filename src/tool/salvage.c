@@ -391,7 +391,7 @@ int salvage_main(int argc, char **argv) {
     const char *output = NULL;
     int option;
 
-    while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":o:h", options, NULL)) != -1) {
         switch (option) {
         case 'o':
             output = optarg;
@@ -400,7 +400,7 @@ int salvage_main(int argc, char **argv) {
             fputs(help, stdout);
             return tool_finish("salvage");
         default:
-            return tool_usage("salvage", "wrong option");
+            return tool_wrong_option("salvage", option, argv);
         }
     }
     if (argc - optind != 1)

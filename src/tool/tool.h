@@ -21,6 +21,9 @@ int tool_refuse(const char *command, const Error *error);
 /* Say what is wrong with the arguments and where the help is; return TOOL_USAGE. */
 int tool_usage(const char *command, const char *format, ...) PRINTF_FORMAT(2, 3);
 
+/* What getopt_long() answered, ':' or '?', to an option string that begins with ':'; TOOL_USAGE. */
+int tool_wrong_option(const char *command, int option, char **argv);
+
 /* Flush standard output: TOOL_OK, or TOOL_REFUSED and a sentence when it could not be written. */
 int tool_finish(const char *command);
 

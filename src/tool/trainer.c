@@ -132,12 +132,8 @@ static bool read_command_line(Trainer *trainer, int argc, char **argv, const cha
             printf("%s%s", help, trainer_help);
             return over(trainer, tool_finish(trainer->command));
         }
-        if (option == ':')
-            return over(trainer,
-                        tool_usage(trainer->command, "'%s' needs a value", argv[optind - 1]));
-        if (option == '?')
-            return over(trainer,
-                        tool_usage(trainer->command, "there is no option '%s'", argv[optind - 1]));
+        if (option == ':' || option == '?')
+            return over(trainer, tool_wrong_option(trainer->command, option, argv));
         if (!parse_option(trainer, option, optarg))
             return over(trainer, tool_usage(trainer->command, "--%s: '%s' is not a value for it",
                                             option_name(option), optarg));

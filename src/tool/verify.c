@@ -133,7 +133,7 @@ int verify_main(int argc, char **argv) {
     bool json = false;
     int option;
 
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         switch (option) {
         case OPTION_JOBS:
             if (!text_parse_u64(optarg, 1, JOBS_MAX, &jobs))
@@ -146,7 +146,7 @@ int verify_main(int argc, char **argv) {
             fputs(help, stdout);
             return tool_finish("verify");
         default:
-            return tool_usage("verify", "wrong option");
+            return tool_wrong_option("verify", option, argv);
         }
     }
     if (argc - optind != 1)

@@ -515,3 +515,18 @@ def test_a_file_that_may_not_grow(tmp_path):
     assert ran.returncode == 1, ran
     assert "too large" in ran.stderr
     assert sorted(os.listdir(tmp_path)) == ["rows.jsonl"]
+
+
+@pytest.mark.parametrize("command", ["pack", "inspect", "verify", "salvage", "plan", "run", "cat", "bench",
+                                     "status", "drain"])
+def test_a_wrong_option_is_named_in_one_sentence(command):
+    ran = harness.tool(command, "--bogus", check=False)
+    assert ran.returncode == USAGE and ran.stdout == ""
+    first, second = ran.stderr.splitlines()
+    assert first.startswith(f"seqfeed {command}: there is no option '--bogus'")
+    assert second == f"Try 'seqfeed {command} --help'."
+    with_value = {"pack": "--level", "verify": "--jobs", "salvage": "-o", "plan": "--set",
+                  "cat": "--rank", "bench": "-n", "status": "--socket", "drain": "--socket"}.get(command)
+    if with_value:
+        ran = harness.tool(command, with_value, check=False)
+        assert ran.stderr.splitlines()[0] == f"seqfeed {command}: '{with_value}' needs a value"
