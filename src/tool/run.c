@@ -31,17 +31,22 @@ enum {
     RUN_SIGNAL = 128
 };
 
+enum { OPTION_SET = 256, RUN_SETS_MAX = 256 };
+
 static const char run_help[] =
-    "Usage: seqfeed run CONFIG -- COMMAND [ARGUMENT...]\n\n"
+    "Usage: seqfeed run [OPTION...] CONFIG -- COMMAND [ARGUMENT...]\n\n"
     "Start a private daemon with this configuration on a private socket, run COMMAND with\n"
     "SEQFEED_SOCKET set, end the daemon, and return the exit code of COMMAND (128 + N when signal "
     "N\n"
     "ended it). When the daemon does not start, its exit code is returned.\n\n"
-    "  -h, --help  print this help\n\n"
+    "      --set KEY.PATH=VALUE  as if the configuration said so; may be repeated\n"
+    "  -h, --help                print this help\n\n"
     "The daemon is SEQFEED_DAEMON, else the seqfeedd beside this program, else the one in PATH.\n";
 
 typedef struct Run {
     const char *config;
+    const char *sets[RUN_SETS_MAX];
+    uint32_t set_count;
     char **command;
     char folder[96];
     char socket[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -137,10 +142,14 @@ static void run_remove_folder(Run *run) {
 
 /* In the new process: become the daemon. Never returns. */
 static void run_become_daemon(const Run *run, pid_t parent) {
-    const char *const arguments[] = {run->daemon_path, "--config",  run->config,
-                                     "--socket",       run->socket, NULL};
+    const char *arguments[6 + 2 * RUN_SETS_MAX] = {run->daemon_path, "--config", run->config,
+                                                   "--socket", run->socket};
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
+    for (uint32_t i = 0; i < run->set_count; i++) {
+        arguments[5 + 2 * i] = "--set";
+        arguments[6 + 2 * i] = run->sets[i];
+    }
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)
         _exit(RUN_SIGNAL + SIGTERM);
@@ -252,20 +261,29 @@ static int run_live(Run *run) {
 
 /* False: over, with the exit code. */
 static bool run_read_command_line(Run *run, int argc, char **argv, int *ret_exit) {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"set", required_argument, NULL, OPTION_SET},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     int option;
 
     opterr = 0;
     optind = 0;
-    option = getopt_long(argc, argv, ":h", options, NULL);
-    if (option == 'h') {
-        fputs(run_help, stdout);
-        *ret_exit = tool_finish("run");
-        return false;
-    }
-    if (option != -1) {
-        *ret_exit = tool_usage("run", "there is no option '%s' (the command comes after '--')",
-                               argv[optind - 1]);
+    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (option == OPTION_SET && run->set_count < RUN_SETS_MAX) {
+            run->sets[run->set_count++] = optarg;
+            continue;
+        }
+        if (option == 'h') {
+            fputs(run_help, stdout);
+            *ret_exit = tool_finish("run");
+        } else if (option == OPTION_SET) {
+            *ret_exit = tool_usage("run", "--set more than %d times", RUN_SETS_MAX);
+        } else if (option == ':') {
+            *ret_exit = tool_wrong_option("run", option, argv);
+        } else {
+            *ret_exit = tool_usage("run", "there is no option '%s' (the command comes after '--')",
+                                   argv[optind - 1]);
+        }
         return false;
     }
     if (argc - optind < 2) {

@@ -525,7 +525,7 @@ def test_a_wrong_option_is_named_in_one_sentence(command):
     first, second = ran.stderr.splitlines()
     assert first.startswith(f"seqfeed {command}: there is no option '--bogus'")
     assert second == f"Try 'seqfeed {command} --help'."
-    with_value = {"pack": "--level", "verify": "--jobs", "salvage": "-o", "plan": "--set",
+    with_value = {"pack": "--level", "verify": "--jobs", "salvage": "-o", "plan": "--set", "run": "--set",
                   "cat": "--rank", "bench": "-n", "status": "--socket", "drain": "--socket"}.get(command)
     if with_value:
         ran = harness.tool(command, with_value, check=False)

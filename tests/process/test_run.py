@@ -50,6 +50,21 @@ def test_the_command_finds_the_daemon_and_the_folder_is_private(config, folder):
     assert ran.stdout.split() == ["700", "1"]
 
 
+def test_set_changes_the_configuration(config, folder):
+    """Before or behind the configuration, more than once, and never what comes after '--'."""
+    words = ("--set", "feeds.train.batch.size=1", "--set", "feeds.train.order.shuffle=false")
+    for before, behind in ((words, ()), ((), words), (words[:2], words[2:])):
+        ran = harness.tool("run", *before, config, *behind, "--", harness.TOOL, "cat", "train", "--json",
+                           env=harness.environment(TMPDIR=folder))
+        assert len(ran.stdout.splitlines()) == len(harness.CANONICAL)
+    ran = harness.tool("run", config, "--", "/bin/echo", "--set", "x", env=harness.environment(TMPDIR=folder))
+    assert ran.stdout == "--set x\n"
+    wrong = harness.tool("run", "--set", "feeds.train.sise=1", config, "--", "/bin/true", check=False,
+                         env=harness.environment(TMPDIR=folder))
+    assert wrong.returncode == 78 and "--set feeds.train.sise" in wrong.stderr
+    assert harness.tool("run", config, "--set", check=False).returncode == 2
+
+
 def test_standard_output_belongs_to_the_command(config, folder):
     ran = run(config, "/bin/echo", "hello", folder=folder)
     assert ran.stdout == "hello\n"
