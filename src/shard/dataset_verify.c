@@ -203,7 +203,8 @@ static int verify_shard(Verifier *verifier, int dir_fd, const char *name, const 
     int r = shard_file_open(dir_fd, name, name, &file, &found);
 
     verifier->totals.shards++;
-    if (r == -ENOMEM)
+    /* What is of a newer version, or never was a shard, is not damaged. */
+    if (r == -ENOMEM || r == -ENOTSUP || (r == -ENOEXEC && !manifest))
         return error_set(error, r, "%s", found.text);
     if (r < 0) {
         report(verifier, name, -1, -1, found.text);
@@ -249,7 +250,7 @@ static int verify_directory(Verifier *verifier, const char *path, Error *error) 
     r = manifest_load(dir_fd, MANIFEST_NAME, &manifest, &found);
     if (r == -ENOENT)
         return error_set(error, r, "%s is not a dataset: it has no %s", path, MANIFEST_NAME);
-    if (r == -ENOMEM)
+    if (r == -ENOMEM || r == -ENOTSUP)
         return error_set(error, r, "%s", found.text);
     if (r < 0) {
         report(verifier, MANIFEST_NAME, -1, -1, found.text);

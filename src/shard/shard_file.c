@@ -280,6 +280,20 @@ static int read_tail(ShardFile *file, Error *error) {
     return r < 0 ? r : check_seek_table(file, table.bytes, table_bytes, error);
 }
 
+/* A file that ends within its header: of a shard, or it never was one. */
+static int too_short(ShardFile *file, const char *shown, Error *error) {
+    uint8_t header[SHARD_HEADER_BYTES] = {0};
+    ShardHeader ignored;
+    int r = read_at(file, header, file->file_bytes, 0, error);
+
+    if (r < 0)
+        return r;
+    if (file->file_bytes >= SHARD_FRAME_HEAD &&
+        shard_file_check_header(header, shown, &ignored, error) == -ENOEXEC)
+        return -ENOEXEC;
+    return damaged(error, shown, "it is cut off within its header");
+}
+
 int shard_file_open(int dir_fd, const char *name, const char *shown, ShardFile *ret_file,
                     Error *error) {
     CLEANUP(shard_file_close) ShardFile file = SHARD_FILE_NONE;
@@ -298,7 +312,7 @@ int shard_file_open(int dir_fd, const char *name, const char *shown, ShardFile *
     if (file_size(file.fd, &file.file_bytes) < 0)
         return error_set(error, -ENOEXEC, "%s is not a regular file", shown);
     if (file.file_bytes < sizeof header)
-        return damaged(error, shown, "it is cut off within its header");
+        return too_short(&file, shown, error);
     r = read_at(&file, header, sizeof header, 0, error);
     if (r < 0)
         return r;

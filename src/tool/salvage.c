@@ -16,6 +16,7 @@
 #include "base/progress.h"
 #include "base/text.h"
 #include "shard/dataset_output.h"
+#include "shard/dataset_stage.h"
 #include "shard/dataset_writer.h"
 #include "shard/manifest.h"
 #include "shard/shard_file.h"
@@ -125,8 +126,9 @@ static void on_progress(void *argument, uint64_t bytes) {
     progress_update(&context->salvage->progress, bytes);
 }
 
-/* The columns of a shard whose header is damaged stand in the dataset.json beside it. */
-static int header_from_manifest(Source *source, Error *error) {
+/* The columns of a shard whose header is damaged stand in the dataset.json beside it. `r`: what is
+ * wrong with the header. */
+static int header_from_manifest(Source *source, int r, Error *error) {
     CLEANUP(manifest_deinit) Manifest manifest = {0};
     CLEANUP(file_close) int dir_fd = FILE_NONE;
     CLEANUP(text_deinit) Text directory = {0};
@@ -137,9 +139,12 @@ static int header_from_manifest(Source *source, Error *error) {
     dir_fd = directory.failed ? FILE_NONE
                               : open(directory.bytes, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0 || manifest_load(dir_fd, MANIFEST_NAME, &manifest, NULL) < 0)
-        return error_prefix(error, -EBADMSG,
-                            "the columns are unknown, and there is no good %s beside the shard",
-                            MANIFEST_NAME);
+        return r == -ENOEXEC
+                   ? r
+                   : error_prefix(
+                         error, -EBADMSG,
+                         "the columns are unknown, and there is no good %s beside the shard",
+                         MANIFEST_NAME);
     source->header = (ShardHeader){
         .block_target = DATASET_WRITER_BLOCK,
         .column_count = manifest.column_count,
@@ -173,7 +178,7 @@ static int source_open(const char *path, Source *ret_source, Error *error) {
         (void)!file_read_at(source.fd, header, sizeof header, 0); /* zeros are not a header */
         r = shard_file_check_header(header, path, &source.header, error);
         if (r == -EBADMSG || r == -ENOEXEC)
-            r = header_from_manifest(&source, error);
+            r = header_from_manifest(&source, r, error);
         if (r < 0)
             return r;
     }
@@ -312,6 +317,27 @@ static int finish_dataset(Salvage *salvage, Error *error) {
     return dataset_output_commit(salvage->dataset, error);
 }
 
+/* As the writer of a dataset would, but here nothing can be replaced. */
+static int check_directory(const Salvage *salvage, Error *error) {
+    int r = dataset_stage_check(salvage->output, false, error);
+
+    return r == -EEXIST ? error_set(error, r,
+                                    "%s is there already: choose a directory that is absent or "
+                                    "empty",
+                                    salvage->output)
+                        : r;
+}
+
+static int manifest_is_bad(const Salvage *salvage, int r, Error *error) {
+    Error why = *error;
+
+    return error_set(
+        error, r,
+        "%s; nothing else says which shards there are and in which order: salvage "
+        "those of %s one by one, 'seqfeed salvage %s/shard-00000.zst -o DIR/' and so on",
+        why.text, salvage->input, salvage->input);
+}
+
 static int salvage_dataset(Salvage *salvage, Error *error) {
     CLEANUP(manifest_deinit) Manifest manifest = {0};
     CLEANUP(file_close) int dir_fd = open(salvage->input, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -319,12 +345,12 @@ static int salvage_dataset(Salvage *salvage, Error *error) {
 
     if (dir_fd < 0)
         return error_set(error, -errno, "cannot open %s: %s", salvage->input, strerror(errno));
+    r = check_directory(salvage, error);
+    if (r < 0)
+        return r;
     r = manifest_load(dir_fd, MANIFEST_NAME, &manifest, error);
     if (r < 0)
-        return error_prefix(error, r,
-                            "without a good %s the order of the shards is unknown; "
-                            "salvage them one by one",
-                            MANIFEST_NAME);
+        return manifest_is_bad(salvage, r, error);
     for (uint32_t s = 0; s < manifest.shard_count; s++) {
         CLEANUP(text_deinit) Text path = {0};
         text_add(&path, "%s/%s", salvage->input, manifest.shards[s].path);
@@ -338,8 +364,10 @@ static int salvage_dataset(Salvage *salvage, Error *error) {
 }
 
 static int salvage_to_directory(Salvage *salvage, Error *error) {
-    int r = add_to_dataset(salvage, salvage->input, NULL, error);
+    int r = check_directory(salvage, error);
 
+    if (r == 0)
+        r = add_to_dataset(salvage, salvage->input, NULL, error);
     return r < 0 ? r : finish_dataset(salvage, error);
 }
 

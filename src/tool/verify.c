@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "shard/catalog.h"
 #include "shard/dataset_verify.h"
+#include "shard/manifest.h"
 #include "tool/tool.h"
 
 static const char help[] =
@@ -93,6 +94,11 @@ static int print_verdict(const Findings *findings, const char *path, const Verif
         printf("%s: every bit is as it was written: %" PRIu64 " shard%s, %" PRIu64 " block%s, %s\n",
                path, totals->shards, totals->shards == 1 ? "" : "s", totals->blocks,
                totals->blocks == 1 ? "" : "s", text_format_size(size, totals->bytes));
+    else if (totals->shards == 0) /* nothing says which shards there are */
+        printf(
+            "%s is damaged. Copy its %s again from where it came from, or keep its shards one by "
+            "one with 'seqfeed salvage %s/shard-00000.zst -o NEW/' and so on.\n",
+            path, MANIFEST_NAME, path);
     else
         printf("%s is damaged. Copy it again from where it came from, or keep what is left with "
                "'seqfeed salvage %s -o NEW'.\n",
@@ -111,7 +117,8 @@ static int verify(const char *path, uint32_t jobs, bool json) {
     progress_start(&findings.progress, "verifying", "bytes", total_bytes(path));
     r = dataset_verify(path, &options, &totals, &error);
     progress_end(&findings.progress, r == 0 ? totals.bytes : 0);
-    if (r == -ENOENT && json) { /* not there at all is damage, too */
+    /* Nothing there, no shard, of a newer version: for programs it is damaged, too. */
+    if ((r == -ENOENT || r == -ENOEXEC || r == -ENOTSUP) && json) {
         on_damage(&findings, &(VerifyDamage){path, -1, -1, error.text});
         r = 0;
     }

@@ -208,6 +208,83 @@ def test_every_subcommand_and_option_is_in_the_manual():
             assert option in page, f"seqfeed {name} {option} is not in the manual"
 
 
+LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
+WORD = r"(?<![\w-])--[a-z][a-z-]*"
+
+
+def sentences(path):
+    """The string literals of a C or Python file, neighbours joined as the compiler joins them."""
+    code = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
+    joined = re.sub(r'"\s*\n?\s*"', "", code)
+    return [found[1].replace('\\"', '"') for found in LITERAL.finditer(joined)]
+
+
+def options_of(*command):
+    """The options of a command by its help; those of a command that there is not are none."""
+    ran = subprocess.run([str(BUILD / command[0]), *command[1:], "--help"], capture_output=True,
+                         text=True, check=False)
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", ran.stdout)) if ran.returncode == 0 else None
+
+
+def wrong_hints(path, known):
+    """What the sentences of a file tell people to run and cannot be run so."""
+    problems = []
+    for sentence in sentences(path):
+        for command, rest in re.findall(r"(?<![\w./-])seqfeed ([a-z]+)([^';|)]*)", sentence):
+            if command not in known:
+                if re.search(rf"['`(]seqfeed {command}", sentence):
+                    problems.append(f"{path}: there is no 'seqfeed {command}'")
+                continue
+            words = re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest.split(" -- ")[0])
+            problems += [f"{path}: 'seqfeed {command}' has no {word}" for word in words
+                         if word not in known[command]]
+    return problems
+
+
+def options_known():
+    return {name: options_of("seqfeed", name) for name in subcommands()}
+
+
+def test_what_messages_tell_people_to_run_can_be_run():
+    known, problems, hints = options_known(), [], 0
+    for folder in ("src", "include", "bindings/python", "examples"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".c", ".h", ".py"):
+                problems += wrong_hints(path, known)
+                hints += sum("'seqfeed " in sentence for sentence in sentences(path))
+    assert problems == []
+    assert hints >= 8
+
+
+@pytest.mark.parametrize("sentence, said", [
+    ("run 'seqfeed mend %s'", "there is no 'seqfeed mend'"),
+    ("run 'seqfeed salvage %s -o NEW --for\" \"ce'", "'seqfeed salvage' has no --force"),
+    ("try seqfeed pack -x", "'seqfeed pack' has no -x"),
+], ids=str)
+def test_a_planted_hint_that_leads_nowhere_is_found(tmp_path, sentence, said):
+    problems = wrong_hints(plant(tmp_path, "a.c", f'error_set(error, -1,\n  "{sentence}");\n'), options_known())
+    assert len(problems) == 1
+    assert said in problems[0]
+
+
+def test_a_command_speaks_of_its_own_options_only():
+    """--NAME without a command before it, in a file of the tool, is one of that command."""
+    shared = {"trainer": "cat", "request": "status", "input": "pack"}
+    known, checked = options_known(), 0
+    for path in sorted((ROOT / "src/tool").glob("*.c")):
+        name = path.stem.split("_")[0]
+        options = known.get(shared.get(name, name))
+        if options is None:
+            continue
+        for sentence in sentences(path):
+            if "seqfeed" in sentence or re.fullmatch(WORD, sentence):
+                continue  # seen above, or an argument for a program
+            for word in re.findall(WORD, sentence):
+                assert word in options, f"{path}: seqfeed {name} has no {word}"
+                checked += 1
+    assert checked >= 30
+
+
 def test_every_option_of_the_daemon_is_in_the_manual():
     page = manual("seqfeedd.8")
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", help_of("seqfeedd"))):
