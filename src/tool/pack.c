@@ -15,6 +15,7 @@
 #include "shard/byte_source.h"
 #include "shard/dataset_stage.h"
 #include "shard/dataset_writer.h"
+#include "tool/input_kind.h"
 #include "tool/interrupt.h"
 #include "tool/number.h"
 #include "tool/pack_row.h"
@@ -110,7 +111,9 @@ static bool is_blank(const char *line) {
 /* Do something with every row of every input. */
 typedef int RowWork(Pack *pack, void *context, Error *error);
 
-static int each_row_of(Pack *pack, ByteSource *source, RowWork *work, void *context, Error *error) {
+static int each_row_of(Pack *pack, const char *path, ByteSource *source, RowWork *work,
+                       void *context, Error *error) {
+    bool is_first = true;
     char *line;
     size_t size;
     int r;
@@ -120,6 +123,9 @@ static int each_row_of(Pack *pack, ByteSource *source, RowWork *work, void *cont
         if (is_blank(line) && strlen(line) == size)
             continue;
         r = pack_row_read(&pack->row, line, size, error);
+        if (r < 0 && is_first)
+            input_kind_explain(line, size, path, pack->output, error);
+        is_first = false;
         if (r == 0)
             r = work(pack, context, error);
         if (r == -EINVAL || r == -E2BIG)
@@ -136,7 +142,7 @@ static int each_row(Pack *pack, const char *label, RowWork *work, void *context,
         CLEANUP(source_cleanup) ByteSource *source = NULL;
         int r = byte_source_open(pack->inputs[i], interrupt_wait, &source, error);
         if (r == 0)
-            r = each_row_of(pack, source, work, context, error);
+            r = each_row_of(pack, pack->inputs[i], source, work, context, error);
         if (r < 0) {
             progress_end(&pack->progress, pack->bytes_before);
             return r;
@@ -280,9 +286,17 @@ static int pack_files(Pack *pack, Error *error) {
 }
 
 static int check_inputs(const Pack *pack, Error *error) {
-    for (uint32_t i = 0; i < pack->input_count; i++)
-        if (strcmp(pack->inputs[i], BYTE_SOURCE_STDIN) != 0 && access(pack->inputs[i], R_OK) < 0)
+    for (uint32_t i = 0; i < pack->input_count; i++) {
+        bool from_stdin = strcmp(pack->inputs[i], BYTE_SOURCE_STDIN) == 0;
+        int r = 0;
+
+        if (!from_stdin && access(pack->inputs[i], R_OK) < 0)
             return error_set(error, -errno, "cannot read %s: %s", pack->inputs[i], strerror(errno));
+        if (!from_stdin && pack->is_text)
+            r = input_kind_check_text(pack->inputs[i], pack->output, error);
+        if (r < 0)
+            return r;
+    }
     return 0;
 }
 

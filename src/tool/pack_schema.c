@@ -92,19 +92,44 @@ int pack_schema_name(PackSchema *schema, const char *text, Error *error) {
     return 0;
 }
 
+static bool is_list(const PackCell *cell) {
+    return cell->shape == PACK_SHAPE_LIST || cell->shape == PACK_SHAPE_NESTED;
+}
+
+/* What the row has instead, and what can be done with that. */
+static int no_tokens(const PackSchema *schema, const PackRow *row, Error *error) {
+    CLEANUP(text_deinit) Text has = {0};
+    const char *list = NULL,
+               *either = strcmp(schema->tokens_key, "input_ids") == 0 ? "\"tokens\" or " : "";
+
+    for (uint32_t i = 0; i < row->cell_count; i++) {
+        if (row->cells[i].row != row->row)
+            continue;
+        text_add(&has, "%s\"%s\"", has.size ? ", " : "", row->cells[i].key);
+        if (!list && is_list(&row->cells[i]) && row->cells[i].count > 0)
+            list = row->cells[i].key;
+    }
+    if (list)
+        return error_set(error, -EINVAL,
+                         "there is no list of numbers under %s\"%s\": name the key of the tokens "
+                         "with --tokens KEY, as --tokens %s",
+                         either, schema->tokens_key, list);
+    return error_set(
+        error, -EINVAL,
+        "there is no list of numbers under %s\"%s\" (the row has %.200s): name its key "
+        "with --tokens KEY; text has to be tokenized first, in Python: "
+        "seqfeed.pack(({\"tokens\": tokenizer.encode(row[\"text\"])} for row in rows), "
+        "DIR)",
+        either, schema->tokens_key, has.size && !has.failed ? has.bytes : "no keys");
+}
+
 int pack_schema_find_tokens(PackSchema *schema, const PackRow *row, Error *error) {
     const PackCell *cell;
 
     if (!schema->tokens_key)
         schema->tokens_key = pack_row_find(row, "tokens") ? "tokens" : "input_ids";
     cell = pack_row_find(row, schema->tokens_key);
-    if (cell && (cell->shape == PACK_SHAPE_LIST || cell->shape == PACK_SHAPE_NESTED))
-        return 0;
-    return error_set(error, -EINVAL,
-                     "there is no list of tokens under %s\"%s\": name its key with "
-                     "--tokens KEY",
-                     strcmp(schema->tokens_key, "input_ids") == 0 ? "\"tokens\" or " : "",
-                     schema->tokens_key);
+    return cell && is_list(cell) ? 0 : no_tokens(schema, row, error);
 }
 
 /* Say once that a key is left out, and why. */
