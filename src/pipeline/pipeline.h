@@ -125,7 +125,8 @@ typedef struct StreamSeat {
     uint64_t ring_bytes;
     uint64_t first;
     uint64_t start_epoch, start_index;
-    uint64_t epoch_length; /* rounds from there to the end of that epoch */
+    uint64_t epoch_length; /* rounds from there to the end of that epoch … */
+    uint64_t whole_length; /* … and of all of it */
 } StreamSeat;
 void stream_seat(const Stream *stream, uint32_t ring, uint32_t member, StreamSeat *ret_seat);
 

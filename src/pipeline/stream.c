@@ -346,5 +346,6 @@ void stream_seat(const Stream *stream, uint32_t ring, uint32_t member, StreamSea
         .start_epoch = stream->start_epoch,
         .start_index = stream->start_index,
         .epoch_length = stream->start_rounds, /* slots may be of the next epoch by now */
+        .whole_length = stream->start_whole_rounds,
     };
 }

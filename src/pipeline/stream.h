@@ -135,7 +135,8 @@ struct Stream {
     uint64_t seed;
     PlanSpec plan;
     uint64_t start_epoch, start_index;
-    uint64_t start_rounds; /* from there to the end of that epoch */
+    uint64_t start_rounds; /* from there to the end of that epoch … */
+    uint64_t start_whole_rounds; /* … and of all of it */
     uint32_t world, members;
     uint8_t instance[16];
     FeedCursorHead cursor;

@@ -58,6 +58,7 @@ static int make_first_epoch(Stream *stream, const Heartbeat *heartbeat, Error *e
         return error_set(error, -ENOMEM, "no memory for an epoch of feed %s", stream->feed->name);
     }
     stream->start_rounds = stream->newest_epoch->rounds;
+    stream->start_whole_rounds = stream->newest_epoch->whole_rounds;
     return 0;
 }
 

@@ -192,14 +192,15 @@ static void welcome(AudienceSeat *seat) {
     session_welcome(seat->session, &message, from.data_fd, from.ack_fd);
 }
 
-/* Now that the epoch has been counted: cursors of two epochs may turn out to lie too far apart. */
+/* Now that the epoch has been counted: cursors of several epochs may be too far apart. */
 static bool cursors_are_close(const Audience *audience) {
     StreamSeat seat;
 
     stream_seat(audience->stream, 0, 0, &seat);
     /* Where no whole round was left of the oldest cursor's epoch, it starts with the next. */
     return forming_is_close(audience->forming,
-                            seat.start_epoch == audience->start_epoch ? seat.epoch_length : 0);
+                            seat.start_epoch == audience->start_epoch ? seat.epoch_length : 0,
+                            seat.whole_length);
 }
 
 static void log_start(const Audience *audience) {

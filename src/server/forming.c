@@ -158,19 +158,20 @@ static const FormingApplicant *oldest_of(const Forming *forming) {
     return oldest;
 }
 
-/* Rounds of one stream end at start + k * world and at the end of the epoch, so a cursor in the
- * next epoch is one of the same stream's when its index is a multiple of world. How many rounds the
- * rest of the old epoch has only counting tells; forming_is_close() asks later. */
+/* Rounds of one stream end at start + k * world and at the end of the epoch, so a cursor in a later
+ * epoch is one of the same stream's when its index is a multiple of world. Epochs may be shorter
+ * than a ring: those that lie whole in between have a round at least. How many rounds the rest of
+ * the old epoch has only counting tells; forming_is_close() asks later. */
 static bool are_one_streams(const Forming *forming, const FormingApplicant *a,
                             const FormingApplicant *b) {
     const FormingApplicant *first = compare_cursors(a, b) <= 0 ? a : b;
     const FormingApplicant *later = first == a ? b : a;
-    uint64_t apart;
+    uint64_t epochs = later->epoch - first->epoch;
+    uint64_t apart = later->index - (epochs == 0 ? first->index : 0);
+    uint64_t rounds = apart / forming->key.world;
 
-    if (later->epoch - first->epoch > 1)
-        return false;
-    apart = later->epoch == first->epoch ? later->index - first->index : later->index;
-    return apart % forming->key.world == 0 && apart / forming->key.world <= forming->slots;
+    return apart % forming->key.world == 0 && rounds <= forming->slots &&
+           (epochs == 0 || epochs - 1 <= forming->slots - rounds);
 }
 
 static bool fits_all(const Forming *forming, const FormingApplicant *applicant) {
@@ -243,15 +244,20 @@ void forming_start(const Forming *forming, uint64_t *ret_epoch, uint64_t *ret_in
     *ret_index = oldest->index;
 }
 
-bool forming_is_close(const Forming *forming, uint64_t rounds_left) {
+bool forming_is_close(const Forming *forming, uint64_t rounds_left, uint64_t epoch_rounds) {
     const FormingApplicant *oldest = oldest_of(forming);
+    uint64_t slots = forming->slots;
+    /* Where lengths decide, epochs differ in their rounds: half as many is the least. */
+    uint64_t whole = MAX(MIN(epoch_rounds / 2, slots + 1), UINT64_C(1));
 
     assert(oldest);
     for (uint32_t i = 0; i < forming_seat_count(forming); i++) {
         const FormingApplicant *one = &forming->seats[i].applicant;
         uint64_t rounds = one->index / forming->key.world;
-        if (forming->seats[i].taken && one->epoch != oldest->epoch &&
-            (rounds_left > forming->slots || rounds + rounds_left > forming->slots))
+        if (!forming->seats[i].taken || one->epoch == oldest->epoch)
+            continue;
+        rounds += (one->epoch - oldest->epoch - 1) * whole;
+        if (rounds_left > slots || rounds + rounds_left > slots)
             return false;
     }
     return true;

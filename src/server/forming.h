@@ -87,9 +87,9 @@ void forming_start(const Forming *forming, uint64_t *ret_epoch, uint64_t *ret_in
 void forming_sort(Forming *forming);
 
 /* Is the newest cursor of a complete forming at most `slots` rounds behind the oldest, when
- * `rounds_left` is the number of rounds from the oldest to the end of its epoch? What
- * forming_take() cannot know when cursors lie in two epochs. */
-bool forming_is_close(const Forming *forming, uint64_t rounds_left);
+ * `rounds_left` is the number of rounds from the oldest to the end of its epoch, and a whole epoch
+ * has about `epoch_rounds`? What forming_take() cannot know when cursors lie in several epochs. */
+bool forming_is_close(const Forming *forming, uint64_t rounds_left, uint64_t epoch_rounds);
 
 /* "rank 3 (never attached)"; "2 of 3 members of rank 0 (pid 4711 left; here: pid 4712)"; "1 more
  * rank of 8 (here: 0, 1, 2)". */

@@ -243,6 +243,34 @@ def test_cursors_of_two_epochs_near_its_end(daemon, known):
     streams(daemon, 0)
 
 
+def test_cursors_that_are_epochs_apart_where_a_ring_holds_epochs(tmp_path):
+    """Two batches an epoch, eight slots: what two members have read lies three epochs apart, and both
+    go on after the daemon's death. Further than a ring holds is refused."""
+    dataset = harness.pack(tmp_path / "short", harness.random_rows(10, seed=1, longest=5))
+    members = [{"group": "g", "members": 2}] * 2
+    with harness.Daemon(harness.one_feed(tmp_path / "c.yaml", dataset, batch={"size": 5})) as running:
+        both, cursors = attach_all(running, members), []
+        for trainer, count in zip(both, (1, 7)):
+            for _ in range(count):
+                cursors.append(trainer.next())
+                trainer.release()
+        cursors = [cursors[0], cursors[-1]]
+        assert [(batch.next_epoch, batch.next_index) for batch in cursors] == [(0, 1), (3, 1)]
+        close_all(both)
+        running.kill()
+        running.start()
+        both = attach_all(running, [{**members[0], "cursor": batch.cursor} for batch in cursors])
+        for trainer in both:
+            assert (trainer.start_epoch, trainer.start_index) == (0, 1)
+            trainer.next()
+        close_all(both)
+        apart = [Waiting(running, **members[0], cursor=cursors[0].cursor),
+                 Waiting(running, **members[0], cursor="sf1;epoch=10")]
+        for waiting in apart:
+            with pytest.raises(raw_client.Refused, match="for epoch 10 index 0"):
+                waiting.result()
+
+
 def test_cursors_on_both_sides_of_a_round_that_is_dropped(tmp_path, dataset):
     """88 batches: three ranks have no round left at 87 and start with the next epoch."""
     with harness.Daemon(configure(tmp_path, dataset, batch={"size": 8, "tail": "drop"})) as running:

@@ -246,7 +246,8 @@ void stream_seat(const Stream *stream, uint32_t ring, uint32_t member, StreamSea
                              .first = member >= stream->members ? 7 : 0,
                              .start_epoch = stream->epoch,
                              .start_index = stream->index,
-                             .epoch_length = fake.epoch_length};
+                             .epoch_length = fake.epoch_length,
+                             .whole_length = fake.epoch_length};
     assert(ring < stream->ring_count);
 }
 

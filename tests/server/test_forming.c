@@ -214,12 +214,14 @@ static const struct {
     bool together;
     uint64_t start_epoch, start_index;
 } cursors[] = {
-    {3, 100, true, 3, 100},       {3, 104, true, 3, 100}, {3, 96, true, 3, 96},
-    {3, 132, true, 3, 100},       {3, 136, false, 0, 0},  {3, 68, true, 3, 68},
-    {3, 64, false, 0, 0},         {3, 102, false, 0, 0},  {4, 0, true, 3, 100},
-    {4, 8, true, 3, 100},         {4, 2, false, 0, 0},    {4, 36, false, 0, 0},
-    {5, 0, false, 0, 0},          {2, 4000, false, 0, 0}, {1, 0, false, 0, 0},
-    {UINT64_MAX, 0, false, 0, 0}, {0, 0, false, 0, 0},
+    {3, 100, true, 3, 100}, {3, 104, true, 3, 100}, {3, 96, true, 3, 96},
+    {3, 132, true, 3, 100}, {3, 136, false, 0, 0},  {3, 68, true, 3, 68},
+    {3, 64, false, 0, 0},   {3, 102, false, 0, 0},  {4, 0, true, 3, 100},
+    {4, 8, true, 3, 100},   {4, 2, false, 0, 0},    {4, 36, false, 0, 0},
+    {5, 0, true, 3, 100},   {12, 0, true, 3, 100},  {13, 0, false, 0, 0},
+    {11, 4, true, 3, 100},  {11, 8, false, 0, 0},   {5, 2, false, 0, 0},
+    {2, 4000, false, 0, 0}, {1, 0, false, 0, 0},    {UINT64_MAX, 0, false, 0, 0},
+    {0, 0, false, 0, 0},
 };
 
 START_TEST(cursors_whole_rounds_apart_start_at_the_oldest)
@@ -253,10 +255,28 @@ START_TEST(cursors_of_two_epochs_are_looked_at_again_when_the_epoch_is_counted)
 
     ck_assert_int_eq(take_at(forming, 0, 3, 100, &seat, NULL), 0);
     ck_assert_int_eq(take_at(forming, 1, 4, 8, &seat, NULL), 0);
-    ck_assert(forming_is_close(forming, 1));
-    ck_assert(forming_is_close(forming, 6));
-    ck_assert(!forming_is_close(forming, 7));
-    ck_assert(!forming_is_close(forming, UINT64_MAX));
+    ck_assert(forming_is_close(forming, 1, 1000));
+    ck_assert(forming_is_close(forming, 6, 1000));
+    ck_assert(!forming_is_close(forming, 7, 1000));
+    ck_assert(!forming_is_close(forming, UINT64_MAX, UINT64_MAX));
+    forming_free(forming);
+}
+END_TEST
+
+/* Of epochs with about two rounds each a ring of 8 slots holds several. */
+START_TEST(epochs_that_are_shorter_than_a_ring_lie_between_cursors)
+{
+    Forming *forming = make(4, 2, 1);
+    FormingSeat *seat;
+
+    ck_assert_int_eq(take_at(forming, 0, 3, 4, &seat, NULL), 0);
+    ck_assert_int_eq(take_at(forming, 1, 6, 4, &seat, NULL), 0);
+    ck_assert(forming_is_close(forming, 1, 2));
+    ck_assert(forming_is_close(forming, 1, 0));
+    ck_assert(forming_is_close(forming, 1, 7));
+    ck_assert(!forming_is_close(forming, 1, 8));
+    ck_assert(!forming_is_close(forming, 6, 2));
+    ck_assert(!forming_is_close(forming, 1, UINT64_MAX));
     forming_free(forming);
 }
 END_TEST
@@ -275,9 +295,9 @@ START_TEST(cursors_too_far_apart_are_said_rank_by_rank)
 
     forming = make(4, 4, 1);
     ck_assert_int_eq(take_at(forming, 0, 1, 0, &seat, NULL), 0);
-    ck_assert_int_eq(take_at(forming, 2, 7, 4, &seat, &error), FORMING_E_APART);
+    ck_assert_int_eq(take_at(forming, 2, 17, 4, &seat, &error), FORMING_E_APART);
     ck_assert_ptr_nonnull(
-        strstr(error.text, "rank 0 asks for epoch 1 index 0, rank 2 for epoch 7 index 4"));
+        strstr(error.text, "rank 0 asks for epoch 1 index 0, rank 2 for epoch 17 index 4"));
     forming_free(forming);
 }
 END_TEST
@@ -299,4 +319,5 @@ CHECK_MAIN("forming", it_is_complete_when_every_seat_is_taken,
            the_missing_are_named, the_earliest_deadline_counts,
            cursors_whole_rounds_apart_start_at_the_oldest,
            cursors_of_two_epochs_are_looked_at_again_when_the_epoch_is_counted,
+           epochs_that_are_shorter_than_a_ring_lie_between_cursors,
            cursors_too_far_apart_are_said_rank_by_rank, a_process_without_a_number_here_has_words)
