@@ -159,7 +159,8 @@ int main(int argc, char **argv) {
     if (r >= 0)
         return r;
     log_open("seqfeedd", LOG_LEVEL_INFO);
-    server_take_signals();
+    if (!arguments.check) /* which ends on signals as any program */
+        server_take_signals();
     /* A trainer of the same user must not reach the rings through our memory. */
     (void)prctl(PR_SET_DUMPABLE, 0);
     (void)file_raise_limit(); /* each shard is an open file, also for --check */

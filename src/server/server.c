@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +22,7 @@
 #include "server/audience.h"
 #include "server/notify.h"
 #include "server/server_state.h"
+#include "server/signals.h"
 #include "server/status_report.h"
 
 enum {
@@ -224,17 +224,10 @@ static void stop(Server *server) {
 
 static void signals_ready(EventSource *source, uint32_t events) {
     Server *server = CONTAINER_OF(source, Server, signals);
-    struct signalfd_siginfo info;
 
     (void)events;
-    while (read(server->signal_fd, &info, sizeof info) == sizeof info) {
-        if (info.ssi_signo == SIGHUP) {
-            log_info("SIGHUP: the configuration is read at start only; restart to change it");
-            continue;
-        }
-        log_info("%s from pid %u", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT", info.ssi_pid);
+    while (signals_ask_for_end(server->signal_fd))
         stop(server);
-    }
 }
 
 static void watchdog_fired(Timer *timer, int64_t now_ns) {
@@ -268,26 +261,14 @@ static void memory_fired(Timer *timer, int64_t now_ns) {
 /* --- life ------------------------------------------------------------------------------------ */
 
 void server_take_signals(void) {
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    signals_block();
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
 static int open_signals(Server *server) {
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    server->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    server->signal_fd = signals_open();
     if (server->signal_fd < 0)
-        return -errno;
+        return server->signal_fd;
     return event_loop_add(&server->loop, &server->signals, server->signal_fd, EPOLLIN,
                           signals_ready);
 }
@@ -461,6 +442,16 @@ static Server *allocate(void) {
     return server;
 }
 
+static int load_feeds(Server *server, const ServerOptions *options, Error *error) {
+    EarlyEnd early;
+    int r;
+
+    early_end_start(&early, server->signal_fd, &server->listener);
+    r = options->load_feeds(options->argument, &server->feeds, &server->feed_count, error);
+    early_end_stop(&early);
+    return r;
+}
+
 static int open_server(Server *server, const ServerOptions *options, Error *error) {
     uint32_t descriptors = file_raise_limit(); /* they decide how many clients there can be */
     int r;
@@ -475,7 +466,7 @@ static int open_server(Server *server, const ServerOptions *options, Error *erro
     r = claim_socket(server, options, error);
     if (r != 0)
         return r;
-    r = options->load_feeds(options->argument, &server->feeds, &server->feed_count, error);
+    r = load_feeds(server, options, error);
     if (r < 0)
         return r;
     r = start_pipeline(server, options, error);

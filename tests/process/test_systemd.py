@@ -155,21 +155,57 @@ ssize_t pread64(int fd, void *to, size_t size, off_t at) {
 """
 
 
+def slow_reads(folder):
+    """The environment under which reads are slow, once its switch is there, and that switch."""
+    if harness.SANITIZED:
+        pytest.skip("a sanitizer wants to be loaded first")
+    source, library, switch = (folder / name for name in ("slow.c", "slow.so", "on"))
+    source.write_text(SLOW_READS)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return {"LD_PRELOAD": library, "SLOW_READS": switch}, switch
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_opens_its_feeds_from_slow_storage_ends_when_told(tmp_path, number):
+    """Nobody reads signals in an event loop yet, and opening 700 shards takes many seconds."""
+    slow, switch = slow_reads(tmp_path)
+    switch.touch()
+    dataset = harness.pack(tmp_path / "dataset", harness.random_rows(700, seed=4, longest=3000, shortest=2000),
+                           "--block", "4KiB", "--shard", "4KiB", "--token-type", "u16")
+    config = harness.one_feed(tmp_path / "c.yaml", dataset)
+    daemon = harness.Daemon(config, wait=False, **slow)
+    try:
+        harness.wait_until(lambda: daemon.socket.with_name("s.lock").exists(), "the socket was not claimed")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_log("SIGHUP: the configuration is read at start only")
+        assert not daemon.socket.exists() and daemon.process.poll() is None
+        began = time.monotonic()
+        daemon.process.send_signal(number)
+        assert daemon.process.wait(10) == 0
+        assert time.monotonic() - began < 1
+        daemon.stop()  # which looks at what is left
+        assert f"{number.name} from pid" in daemon.log
+    finally:
+        daemon.remove()
+    checking = subprocess.Popen([str(harness.DAEMON), "--config", str(config), "--check"],
+                                env=harness.environment(**slow))
+    time.sleep(0.5)
+    checking.send_signal(number)
+    assert checking.wait(10) == -number
+
+
 def test_a_long_count_is_no_hang_and_no_end_waits_for_it(tmp_path):
     if not has_systemd():
         pytest.skip("built without libsystemd")
-    if harness.SANITIZED:
-        pytest.skip("a sanitizer wants to be loaded first")
-    source, library, switch, path = (tmp_path / name for name in ("slow.c", "slow.so", "on", "notify"))
-    source.write_text(SLOW_READS)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    slow, switch = slow_reads(tmp_path)
+    path = tmp_path / "notify"
     dataset = harness.pack(tmp_path / "dataset", harness.random_rows(40000, seed=4, longest=60), "--block", "4KiB")
     config = harness.one_feed(tmp_path / "c.yaml", dataset, top={"threads": 2},
                               batch={"policy": "tokens", "tokens": 1024})
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(path))
-        with harness.Daemon(config, NOTIFY_SOCKET=path, WATCHDOG_USEC=1_000_000, LD_PRELOAD=library,
-                            SLOW_READS=switch, SEQFEED_FETCH="pread") as daemon:
+        with harness.Daemon(config, NOTIFY_SOCKET=path, WATCHDOG_USEC=1_000_000, SEQFEED_FETCH="pread",
+                            **slow) as daemon:
             switch.touch()
             waiting = [subprocess.Popen([str(harness.TOOL), "cat", "train", "-n", "1", "--seed", str(seed),
                                          "--socket", str(daemon.socket)], stdout=subprocess.DEVNULL,
