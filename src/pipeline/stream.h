@@ -135,7 +135,7 @@ struct Stream {
     uint64_t seed;
     PlanSpec plan;
     uint64_t start_epoch, start_index;
-    uint64_t start_rounds; /* from there to the end of that epoch … */
+    uint64_t start_rounds;       /* from there to the end of that epoch … */
     uint64_t start_whole_rounds; /* … and of all of it */
     uint32_t world, members;
     uint8_t instance[16];
@@ -226,6 +226,8 @@ MUST_CHECK int stream_epoch_dropped(const Stream *stream, const FeedEpoch *count
 void stream_event(Stream *stream, PipelineEvent *event);
 
 /* stream_setup.c */
+/* Has the counted epoch a round at all? With `drop` it takes a batch for each rank. */
+MUST_CHECK int stream_check_rounds(const Stream *stream, const FeedEpoch *counted, Error *error);
 /* The jobs of a set-up thread, which has the baton. */
 void stream_make_run(SetupJob *job, _Atomic uint64_t *beats);
 void stream_end_run(SetupJob *job, _Atomic uint64_t *beats);

@@ -11,12 +11,24 @@
 #include "pipeline/stream.h"
 #include "pipeline/stream_device.h"
 
-static int check_start(const Stream *stream, uint64_t batches, Error *error) {
-    if (batches == 0 || (stream->plan.tail == PLAN_TAIL_DROP && batches < stream->world))
-        return error_set(error, -EINVAL,
-                         "an epoch has %lu batches and world %u needs as many with batch.tail: "
-                         "drop: lower batch.size or the world, or set batch.tail to repeat",
-                         (unsigned long)batches, stream->world);
+int stream_check_rounds(const Stream *stream, const FeedEpoch *counted, Error *error) {
+    uint64_t batches = counted->plan->batch_count;
+
+    if (batches > 0 && (stream->plan.tail != PLAN_TAIL_DROP || batches >= stream->world))
+        return 0;
+    return error_set(error, -EINVAL,
+                     "epoch %lu has %lu batches and world %u needs as many with batch.tail: drop: "
+                     "lower %s or the world, or set batch.tail to repeat",
+                     (unsigned long)counted->plan->epoch, (unsigned long)batches, stream->world,
+                     stream->plan.policy == PLAN_POLICY_TOKENS ? "batch.tokens" : "batch.size");
+}
+
+static int check_start(const Stream *stream, const FeedEpoch *counted, Error *error) {
+    uint64_t batches = counted->plan->batch_count;
+    int r = stream_check_rounds(stream, counted, error);
+
+    if (r < 0)
+        return r;
     if (stream->start_index >= batches)
         return error_set(error, -ESTALE,
                          "the cursor's index %lu is beyond the %lu batches of epoch %lu",
@@ -34,7 +46,7 @@ static int make_first_epoch(Stream *stream, const Heartbeat *heartbeat, Error *e
     r = feed_epoch_get(stream->feed, stream->seed, stream->start_epoch, heartbeat, &counted, error);
     if (r < 0)
         return r;
-    r = check_start(stream, counted->plan->batch_count, error);
+    r = check_start(stream, counted, error);
     if (r < 0) {
         feed_epoch_unref(stream->feed, counted);
         return r;

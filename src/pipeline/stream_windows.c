@@ -21,12 +21,15 @@ static void count_run(SetupJob *job, _Atomic uint64_t *beats) {
     Stream *stream = CONTAINER_OF(job, Stream, count);
     const Heartbeat heartbeat = {.beats = beats, .stop = &stream->cancelled};
     Error *error = &stream->count_error;
+    int r = feed_epoch_get(stream->feed, stream->seed, stream->newest_epoch->plan->epoch + 1,
+                           &heartbeat, &stream->count_result, error);
 
-    stream->count_failed = feed_epoch_get(stream->feed, stream->seed,
-                                          stream->newest_epoch->plan->epoch + 1, &heartbeat,
-                                          &stream->count_result, error) < 0 ||
-                           stream_epoch_dropped(stream, stream->count_result, 0, &heartbeat,
-                                                &stream->count_dropped, error) < 0;
+    if (r == 0)
+        r = stream_check_rounds(stream, stream->count_result, error);
+    if (r == 0)
+        r = stream_epoch_dropped(stream, stream->count_result, 0, &heartbeat,
+                                 &stream->count_dropped, error);
+    stream->count_failed = r < 0;
     atomic_store(&stream->count_done, true);
     stream_end_setup(stream);
 }

@@ -303,6 +303,26 @@ def test_fewer_batches_than_ranks_with_tail_drop(tmp_path, dataset):
         close_all([raw_client.Trainer(daemon.socket, "train", world=7)])
 
 
+def test_a_later_epoch_with_fewer_batches_than_ranks_ends_the_stream(tmp_path, dataset):
+    """Lengths decide: epoch 1 has a batch for each of 42 ranks, epoch 2 one too few. Whoever comes there
+    is told what an attach at its cursor is told; nothing is passed over, and nobody waits for ever."""
+    batch = {"policy": "tokens", "tokens": 300, "tail": "drop"}
+    plan = expected.Expected(dataset, window=2, batch=batch)
+    counts = [len(expected.plan_reference.Epoch(plan.spec, plan.lengths, epoch).batches) for epoch in (1, 2)]
+    assert counts == [42, 41]
+    with harness.Daemon(configure(tmp_path, dataset, batch=batch, order={"window": 2})) as daemon:
+        trainer = raw_client.Trainer(daemon.socket, "train", rank=3, world=42, cursor="sf1;epoch=1")
+        last = trainer.next()
+        assert (last.epoch, last.index, last.next_epoch, last.next_index) == (1, 3, 2, 0)
+        trainer.release()
+        with pytest.raises(raw_client.Refused, match="epoch 2 has 41 batches and world 42 .* lower batch.tokens"):
+            trainer.next()
+        trainer.close()
+        with pytest.raises(raw_client.Refused, match="epoch 2 has 41 batches and world 42"):
+            raw_client.Trainer(daemon.socket, "train", rank=3, world=42, cursor=last.cursor)
+        close_all([raw_client.Trainer(daemon.socket, "train", rank=3, world=41, cursor=last.cursor)])
+
+
 # --- memory --------------------------------------------------------------------------------------
 
 def memory_for(tmp_path, dataset, count):
