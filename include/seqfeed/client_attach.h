@@ -108,7 +108,10 @@ static inline int seqfeed_private_answer(Seqfeed *feed, const SeqfeedPrivateAtta
             seqfeed_private_say(ret_message->body.notice.text);
             seqfeed_private_message_close(ret_message);
             *speak_ns = attach->patience_ns; /* it speaks for itself */
-            continue;
+            if (seqfeed_private_now() < attach->patience_ns)
+                continue;
+            return seqfeed_private_fail(attach->error, -ETIMEDOUT,
+                                        "the daemon did nothing but ask for patience");
         }
         if (!seqfeed_private_is_notice(ret_message, SEQFEED_MESSAGE_ERROR) &&
             !seqfeed_private_is_notice(ret_message, SEQFEED_MESSAGE_CLOSING))

@@ -18,6 +18,7 @@ enum {
     SEQFEED_PRIVATE_SPIN_US = 40,      /* about what waking an idle core costs; … */
     SEQFEED_PRIVATE_SPIN_MAX_US = 200, /* … when waits are short, twice as long as they are */
     SEQFEED_PRIVATE_SLEEP_MS = 250,    /* then look whether the daemon still lives */
+    SEQFEED_PRIVATE_HEARD_MAX = 16,    /* messages read at a time */
     SEQFEED_PRIVATE_SKIPPED = 3        /* take: the batch lies before our cursor */
 };
 
@@ -185,12 +186,15 @@ static inline int seqfeed_private_look(Seqfeed *feed, SeqfeedBatch *ret_batch) {
     return 0;
 }
 
-/* Read what the daemon has to say, without waiting. */
+/* Read what the daemon has to say, without waiting; who never ends is heard on the next time. */
 static inline void seqfeed_private_listen(Seqfeed *feed) {
     SeqfeedPrivateMessage message;
-    int r;
+    int r = 0;
 
-    while ((r = seqfeed_private_receive(feed->socket, &message)) == 0) {
+    for (int heard = 0; heard < SEQFEED_PRIVATE_HEARD_MAX; heard++) {
+        r = seqfeed_private_receive(feed->socket, &message);
+        if (r < 0)
+            break;
         if (seqfeed_private_is_notice(&message, SEQFEED_MESSAGE_WAITING)) {
             seqfeed_private_say(message.body.notice.text);
             feed->wait_said_ns = feed->wait_told_ns = seqfeed_private_now();
@@ -202,7 +206,7 @@ static inline void seqfeed_private_listen(Seqfeed *feed) {
         }
         seqfeed_private_message_close(&message);
     }
-    if (r != -EAGAIN)
+    if (r < 0 && r != -EAGAIN)
         feed->hung_up = 1;
 }
 

@@ -56,4 +56,47 @@ START_TEST(a_full_backlog_is_a_time_out)
 }
 END_TEST
 
-CHECK_MAIN("client_connect", a_full_backlog_is_a_time_out)
+static void send_waiting(int fd, int count) {
+    const SeqfeedNotice notice = {.head = {SEQFEED_MESSAGE_WAITING, sizeof notice}, .text = "wait"};
+
+    for (int i = 0; i < count; i++)
+        ck_assert_int_eq(send(fd, &notice, sizeof notice, MSG_DONTWAIT), sizeof notice);
+}
+
+static int count_unread(int fd) {
+    uint8_t byte;
+    int count = 0;
+
+    while (recv(fd, &byte, sizeof byte, MSG_DONTWAIT) > 0)
+        count++;
+    return count;
+}
+
+/* Messages that come as fast as they are read kept a client from its deadline. */
+START_TEST(a_daemon_that_talks_without_end_is_a_time_out)
+{
+    SeqfeedPrivateAttach attach = {.patience_ns = seqfeed_private_now() - 1};
+    int64_t speak_ns = attach.patience_ns;
+    SeqfeedPrivateMessage message;
+    Seqfeed feed = {0};
+    int fds[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+    feed.socket = fds[0];
+    send_waiting(fds[1], 3);
+    ck_assert_int_eq(seqfeed_private_answer(&feed, &attach, &speak_ns, &message), -ETIMEDOUT);
+    ck_assert_int_eq(count_unread(fds[0]), 2);
+
+    send_waiting(fds[1], SEQFEED_PRIVATE_HEARD_MAX + 2);
+    seqfeed_private_listen(&feed);
+    ck_assert_int_eq(feed.hung_up, 0);
+    ck_assert_int_eq(count_unread(fds[0]), 2);
+    close(fds[1]);
+    seqfeed_private_listen(&feed);
+    ck_assert_int_eq(feed.hung_up, 1);
+    close(fds[0]);
+}
+END_TEST
+
+CHECK_MAIN("client_connect", a_full_backlog_is_a_time_out,
+           a_daemon_that_talks_without_end_is_a_time_out)
