@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
 int error_set(Error *error, int code, const char *format, ...) {
     va_list arguments;
 
@@ -14,6 +16,7 @@ int error_set(Error *error, int code, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(error->text, sizeof error->text, format, arguments);
     va_end(arguments);
+    text_mask_controls(error->text);
     return code;
 }
 
@@ -30,6 +33,7 @@ int error_prefix(Error *error, int code, const char *format, ...) {
     va_end(arguments);
     length = strlen(error->text);
     snprintf(error->text + length, sizeof error->text - length, ": %s", old);
+    text_mask_controls(error->text);
     error->code = code;
     return code;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* error.h: a sentence for the person who has to act. Built on cold paths only.
- * Owner: the caller, usually on its stack. NULL is allowed wherever an Error * is taken. */
+ * Names of files, keys and columns come from outside: what could drive a terminal in them is
+ * masked. Owner: the caller, usually on its stack. NULL is allowed wherever an Error * is taken. */
 #pragma once
 
 #include <stddef.h>

@@ -101,6 +101,16 @@ void text_add_json(Text *text, const char *string) {
     text_add_bytes(text, "\"", 1);
 }
 
+void text_mask_controls(char *text) {
+    for (unsigned char *at = (unsigned char *)text; *at; at++) {
+        bool of_two = at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0;
+        if (of_two)
+            *at++ = '?';
+        if (of_two || *at < 0x20 || *at == 0x7f)
+            *at = '?';
+    }
+}
+
 bool text_parse_u64(const char *string, uint64_t min, uint64_t max, uint64_t *ret_value) {
     uint64_t value = 0;
 

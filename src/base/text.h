@@ -30,6 +30,10 @@ void text_add_json(Text *text, const char *string);
  */
 size_t text_utf8_length(const void *bytes, size_t size);
 
+/* What could drive a terminal becomes question marks: control characters of one byte, and those of
+ * two that UTF-8 has besides. For words from outside that a person is to read. */
+void text_mask_controls(char *text);
+
 /* "256KiB", "2GiB", "4096", "10MB": bytes. Powers of 1024 with "i", of 1000 without. False when it
  * is not a size or above 2^62. */
 MUST_CHECK bool text_parse_size(const char *string, uint64_t *ret_bytes);

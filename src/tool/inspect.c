@@ -105,8 +105,13 @@ static void print_labels(const Catalog *catalog) {
     if (catalog->label_count == 0)
         return;
     printf("\n  labels:");
-    for (uint32_t i = 0; i < catalog->label_count && i < LABELS_SHOWN; i++)
-        printf("%s %u %s", i ? "," : "", i, catalog->label_names[i]);
+    for (uint32_t i = 0; i < catalog->label_count && i < LABELS_SHOWN; i++) {
+        CLEANUP(text_deinit) Text name = {0};
+        text_add(&name, "%s", catalog->label_names[i]);
+        if (name.bytes)
+            text_mask_controls(name.bytes);
+        printf("%s %u %s", i ? "," : "", i, name.bytes ? name.bytes : "");
+    }
     if (catalog->label_count > LABELS_SHOWN)
         printf(", and %u more", catalog->label_count - LABELS_SHOWN);
     printf("\n");

@@ -134,8 +134,12 @@ int pack_schema_find_tokens(PackSchema *schema, const PackRow *row, Error *error
 
 /* Say once that a key is left out, and why. */
 static void leave_out(PackCell *cell, const char *why) {
+    char key[sizeof cell->key];
+
+    memcpy(key, cell->key, sizeof key);
+    text_mask_controls(key);
     if (!cell->mentioned)
-        fprintf(stderr, "seqfeed pack: left out \"%s\": %s\n", cell->key, why);
+        fprintf(stderr, "seqfeed pack: left out \"%s\": %s\n", key, why);
     cell->mentioned = true;
 }
 

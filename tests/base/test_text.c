@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/text.h"
 
+#include <errno.h>
+
+#include "base/error.h"
 #include "support/check_main.h"
 
 START_TEST(sizes_are_read_with_both_kinds_of_units)
@@ -64,6 +67,20 @@ START_TEST(times_have_the_unit_that_suits_them)
 }
 END_TEST
 
+START_TEST(what_could_drive_a_terminal_is_masked)
+{
+    char text[] = "a\x1b[2J\x7f \xc2\x9b"
+                  "31m \xc2\xa0\xc3\xa4\xe2\x82\xac\xc2";
+    Error error = {0};
+
+    text_mask_controls(text);
+    ck_assert_str_eq(text, "a?[2J? ??31m \xc2\xa0\xc3\xa4\xe2\x82\xac\xc2");
+    error_set(&error, -EINVAL, "key \"%s\"", "\x1b]0;x\x07");
+    error_prefix(&error, -EINVAL, "%s", "a\nb.jsonl");
+    ck_assert_str_eq(error.text, "a?b.jsonl: key \"?]0;x?\"");
+}
+END_TEST
+
 CHECK_MAIN("text", sizes_are_read_with_both_kinds_of_units, what_is_not_a_size_is_refused,
            json_strings_are_escaped_and_valid, hexadecimal_is_lower_case_only,
-           times_have_the_unit_that_suits_them)
+           times_have_the_unit_that_suits_them, what_could_drive_a_terminal_is_masked)

@@ -120,6 +120,22 @@ def test_wide_values_come_back(tmp_path):
             assert numpy.array_equal(dataset[i][name].reshape(-1, width), want), (i, name)
 
 
+def test_what_rows_and_files_are_called_cannot_drive_a_terminal(tmp_path):
+    strange = tmp_path / "clear\x1b[2J.txt"
+    strange.write_text("x\n")
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"tokens": [1], "\\u001b[2Ja": "s", "\\u009b31m": null}\n')
+    said = harness.tool("pack", "-o", tmp_path / "d", source).stderr
+    assert '"?[2Ja"' in said and '"??31m"' in said
+    source.write_text('{"tokens": [1], "\\u001b[2Ja": }\n')
+    said += harness.tool("pack", "-o", tmp_path / "e", source, check=False).stderr
+    said += harness.tool("pack", "--text", "-o", tmp_path / "f", strange, tmp_path / "lost\x1b[2J", check=False).stderr
+    harness.tool("pack", "--text", "--label", "file", "-o", tmp_path / "g", strange)
+    said += harness.tool("inspect", tmp_path / "g").stdout
+    assert "0 clear?[2J.txt" in said and "lost?[2J" in said
+    assert "\x1b" not in said and "\x9b" not in said
+
+
 def test_columns_follow_from_the_first_row(tmp_path):
     rows = [{"text": "a", "label": 3, "tokens": [1, 2, 3], "score": 0.5, "mask": [0, 1, 1],
              "spans": [4, 5], "frames": [[1, 2], [3, 4], [5, 6]], "good": True},
