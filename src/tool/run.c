@@ -154,6 +154,8 @@ static void run_become_daemon(const Run *run, pid_t parent) {
     if (getppid() != parent)
         _exit(RUN_SIGNAL + SIGTERM);
     (void)setpgid(0, 0);
+    /* On a terminal with `stty tostop` the background is stopped by its first line of log. */
+    (void)signal(SIGTTOU, SIG_IGN);
     if (null >= 0)
         (void)dup2(null, STDIN_FILENO);
     /* Standard output belongs to the command. */

@@ -2,8 +2,11 @@
 """`seqfeed run`: a daemon for as long as one command runs, whatever ends it."""
 import os
 import pathlib
+import pty
+import select
 import signal
 import subprocess
+import termios
 
 import harness
 import pytest
@@ -63,6 +66,28 @@ def test_set_changes_the_configuration(config, folder):
                          env=harness.environment(TMPDIR=folder))
     assert wrong.returncode == 78 and "--set feeds.train.sise" in wrong.stderr
     assert harness.tool("run", config, "--set", check=False).returncode == 2
+
+
+def test_a_terminal_that_stops_the_background_does_not_stop_the_daemon(config, folder):
+    """With `stty tostop` a process in the background that writes to the terminal is stopped."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        settings = termios.tcgetattr(0)
+        settings[3] |= termios.TOSTOP
+        termios.tcsetattr(0, termios.TCSANOW, settings)
+        os.execve(harness.TOOL, ["seqfeed", "run", str(config), "--", "/bin/echo", "hello"],
+                  harness.environment(TMPDIR=folder))
+    said = b""
+    try:
+        while True:
+            assert select.select([terminal], [], [], 8 * harness.PATIENCE)[0], said
+            said += os.read(terminal, 4096)
+    except OSError:  # nobody has the terminal any more
+        assert b"hello" in said and b"ready: " in said
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        os.close(terminal)
 
 
 def test_standard_output_belongs_to_the_command(config, folder):
