@@ -122,9 +122,9 @@ static void reader_main(uint32_t reader) {
     }
 }
 
-#define WIDEN(From, To)                                   \
-    for (uint32_t i = 0; i < count; i++)                  \
-        ((To *)(void *)to)[i] = ((const From *)(const void *)from)[i]
+#define WIDEN(From, To)                  \
+    for (uint32_t i = 0; i < count; i++) \
+    ((To *)(void *)to)[i] = ((const From *)(const void *)from)[i]
 
 static void widen(uint8_t *restrict to, const uint8_t *restrict from, uint32_t count) {
     if (width == token_bytes)
@@ -341,7 +341,8 @@ int main(int argc, char **argv) {
     }
     parse(argc, argv, &checksum);
     if (!is_known(catalog) || width < token_bytes) {
-        fprintf(stderr, "ceiling: tokens must be u8 or u16, not wider than the output, with one label\n");
+        fprintf(stderr,
+                "ceiling: tokens must be u8 or u16, not wider than the output, with one label\n");
         return 2;
     }
     slot_bytes = (4096 + (size_t)size * catalog->length_max * (width + 1) + 8191) & ~(size_t)4095;

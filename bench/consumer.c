@@ -115,8 +115,10 @@ static void report(const Totals *totals, int64_t *waits, int64_t duration_ns, in
 
     /* The first batch is start-up, measured by itself. */
     qsort(waits + 1, count - 1, sizeof *waits, by_value);
-    printf("{\"batches\":%lu,\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.0f,\"first_ns\":%ld,"
-           "\"mask\":%lu,\"labels\":%lu,\"wait_p50_us\":%.2f,\"wait_p99_us\":%.2f,\"wait_max_us\":%.2f}\n",
+    printf("{\"batches\":%lu,\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.0f,\"first_"
+           "ns\":%ld,"
+           "\"mask\":%lu,\"labels\":%lu,\"wait_p50_us\":%.2f,\"wait_p99_us\":%.2f,\"wait_max_us\":%"
+           ".2f}\n",
            (unsigned long)count, (unsigned long)totals->tokens, seconds,
            (double)totals->tokens / seconds, (long)first_ns, (unsigned long)totals->mask,
            (unsigned long)totals->labels, (double)waits[1 + (count - 1) / 2] / 1e3,

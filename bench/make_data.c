@@ -4,7 +4,8 @@
  * to 1..2048, one label below 1000 a sequence. The same arguments give the same bytes.
  *
  *   make_data DIR TOKENS [--level N] [--block BYTES] [--median N] [--sigma S]
- * --median 8 makes many short sequences; --sigma 0 makes all sequences equally long, as batches of a length bucket nearly are. */
+ * --median 8 makes many short sequences; --sigma 0 makes all sequences equally long, as batches of
+ * a length bucket nearly are. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,7 +98,9 @@ int main(int argc, char **argv) {
     Error error = {0};
 
     if (argc < 3) {
-        fprintf(stderr, "usage: make_data DIR TOKENS [--level N] [--block BYTES] [--median N] [--sigma S]\n");
+        fprintf(
+            stderr,
+            "usage: make_data DIR TOKENS [--level N] [--block BYTES] [--median N] [--sigma S]\n");
         return 2;
     }
     for (int i = 3; i + 1 < argc; i += 2) {

@@ -176,9 +176,18 @@ static void measure_best_fit(const Lengths *lengths) {
 int main(int argc, char **argv) {
     uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 2000000;
     uint32_t boundaries[PLAN_BOUNDARIES_MAX], boundary_count = 0;
-    PlanSpec spec = {.shuffle = true, .seed = 1, .window = WINDOW, .strands = 1, .size = SIZE,
-                     .length_max = LONGEST, .pad_multiple_of = 1, .tokens = 65536,
-                     .multiple_of = 1, .length = LONGEST, .pool = 256, .boundaries = boundaries};
+    PlanSpec spec = {.shuffle = true,
+                     .seed = 1,
+                     .window = WINDOW,
+                     .strands = 1,
+                     .size = SIZE,
+                     .length_max = LONGEST,
+                     .pad_multiple_of = 1,
+                     .tokens = 65536,
+                     .multiple_of = 1,
+                     .length = LONGEST,
+                     .pool = 256,
+                     .boundaries = boundaries};
     Lengths lengths;
 
     if (count == 0 || count > UINT32_MAX)

@@ -4,9 +4,9 @@
  *
  *   valgrind --tool=callgrind --toggle-collect=steps_measured bench/steps CONFIG -n BATCHES
  *
- * Trainers release each batch as soon as it is published; nothing waits and nothing contends. Prints
- * one line of JSON: how often each stage ran between the warm-up and the end, and the thread's CPU
- * time. --ranks R gives R rings of a world of R. */
+ * Trainers release each batch as soon as it is published; nothing waits and nothing contends.
+ * Prints one line of JSON: how often each stage ran between the warm-up and the end, and the
+ * thread's CPU time. --ranks R gives R rings of a world of R. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,7 +91,8 @@ static void attach(Steps *steps, Feed *feed) {
 
     for (uint32_t r = 0; r < steps->ranks; r++)
         ranks[r] = r;
-    if (pipeline_reserve(steps->pipeline, feed, steps->ranks, steps->ranks, &reserved, &error) != 0 ||
+    if (pipeline_reserve(steps->pipeline, feed, steps->ranks, steps->ranks, &reserved, &error) !=
+            0 ||
         stream_new(steps->pipeline, &request, reserved, &steps->stream, &error) < 0)
         stop(error.text);
     while (!pipeline_next_event(steps->pipeline, &event))
@@ -102,7 +103,8 @@ static void attach(Steps *steps, Feed *feed) {
         StreamSeat seat;
         stream_seat(steps->stream, r, 0, &seat);
         steps->headers[r] = mmap(NULL, seat.ring_bytes, PROT_READ, MAP_SHARED, seat.data_fd, 0);
-        steps->acks[r] = mmap(NULL, SEQFEED_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, seat.ack_fd, 0);
+        steps->acks[r] = mmap(NULL, SEQFEED_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, seat.ack_fd,
+                              0);
         if (steps->headers[r] == MAP_FAILED || steps->acks[r] == MAP_FAILED)
             stop("cannot map a ring");
     }
@@ -136,10 +138,11 @@ int main(int argc, char **argv) {
     }
     if (settings_load(argv[1], NULL, 0, &settings, &error) < 0 ||
         feed_open(settings, &settings->feeds[0], &feed, &error) < 0 ||
-        pipeline_new(&(PipelineOptions){.workers = 1, .memory = settings->memory,
-                                        .cache = settings->cache_auto ? UINT64_MAX
-                                                                      : settings->cache},
-                     &steps.pipeline, &error) < 0)
+        pipeline_new(
+            &(PipelineOptions){.workers = 1,
+                               .memory = settings->memory,
+                               .cache = settings->cache_auto ? UINT64_MAX : settings->cache},
+            &steps.pipeline, &error) < 0)
         stop(error.text);
     attach(&steps, feed);
     /* Slots are populated and buffers are mapped at first use: that is start-up, not speed. */
@@ -154,14 +157,15 @@ int main(int argc, char **argv) {
     steps_measured(&steps, steps.taken + batches);
     seconds = cpu_seconds() - seconds;
     stream_status(steps.stream, &after);
-    printf("{\"batches\":%lu,\"tokens\":%lu,\"slots\":%lu,\"blocks\":%lu,\"hits\":%lu,\"tasks\":%lu,"
-           "\"fetches\":%lu,\"pokes\":%lu,\"cpu_seconds\":%.6f}\n",
-           (unsigned long)(after.counts.batches - before.counts.batches),
-           (unsigned long)(after.counts.tokens - before.counts.tokens),
-           (unsigned long)(after.counts.slots - before.counts.slots),
-           (unsigned long)(after.blocks_decoded - before.blocks_decoded),
-           (unsigned long)(after.cache_hits - before.cache_hits), (unsigned long)(steps.tasks - tasks),
-           (unsigned long)(steps.fetches - fetches), (unsigned long)(steps.pokes - pokes), seconds);
+    printf(
+        "{\"batches\":%lu,\"tokens\":%lu,\"slots\":%lu,\"blocks\":%lu,\"hits\":%lu,\"tasks\":%lu,"
+        "\"fetches\":%lu,\"pokes\":%lu,\"cpu_seconds\":%.6f}\n",
+        (unsigned long)(after.counts.batches - before.counts.batches),
+        (unsigned long)(after.counts.tokens - before.counts.tokens),
+        (unsigned long)(after.counts.slots - before.counts.slots),
+        (unsigned long)(after.blocks_decoded - before.blocks_decoded),
+        (unsigned long)(after.cache_hits - before.cache_hits), (unsigned long)(steps.tasks - tasks),
+        (unsigned long)(steps.fetches - fetches), (unsigned long)(steps.pokes - pokes), seconds);
     fflush(stdout);
     _exit(0); /* taking down is not measured */
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* task.h: work that any worker may do, as nodes that live inside the objects they work on. A queue of
- * such nodes needs no memory of its own and is bounded by construction: a node stands in at most one
- * queue, at most once. The lock is held for a few pointer moves. */
+/* task.h: work that any worker may do, as nodes that live inside the objects they work on. A queue
+ * of such nodes needs no memory of its own and is bounded by construction: a node stands in at most
+ * one queue, at most once. The lock is held for a few pointer moves. */
 #pragma once
 
 #include <pthread.h>

@@ -37,29 +37,29 @@ typedef struct FeedEpoch {
 
 typedef struct Feed {
     char name[SETTINGS_NAME];
-    Catalog *catalog;  /* of several datasets all of them joined */
-    PlanMix mix;       /* several datasets: what plan.mix points to; source_count 0: one */
+    Catalog *catalog; /* of several datasets all of them joined */
+    PlanMix mix;      /* several datasets: what plan.mix points to; source_count 0: one */
     char (*source_names)[SETTINGS_NAME]; /* [mix.source_count] */
     uint64_t *source_times; /* [mix.source_count] how often a window can have one of its blocks */
-    uint8_t data_id[16];                 /* the cursor's field `data` */
-    char *data_text;                     /* several datasets: that field with all behind it */
-    char mix_text[40];                   /* the cursor's field `mix`; "" with one dataset */
-    PlanSpec plan;     /* with the feed's seed; a stream may have its own */
-    PlanBlocks blocks; /* of the catalog */
+    uint8_t data_id[16];    /* the cursor's field `data` */
+    char *data_text;        /* several datasets: that field with all behind it */
+    char mix_text[40];      /* the cursor's field `mix`; "" with one dataset */
+    PlanSpec plan;          /* with the feed's seed; a stream may have its own */
+    PlanBlocks blocks;      /* of the catalog */
     TensorSet tensors;
     uint32_t pad_to, pad_multiple_of; /* as configured; pad_to 0: longest */
     int64_t pad_value;                /* of tokens, unless a tensor has its own */
     uint32_t slots;                   /* of a ring */
     uint64_t slot_bytes;
     /* Who writes the batches, settled by feed_choose_backend(); until then the CPU. */
-    bool wants_device;                   /* backend is not cpu */
-    bool on_device;                      /* and a device can do it */
-    char device[SETTINGS_DEVICE];        /* as configured; "": the first */
-    char backend_reason[FEED_REASON];    /* what device, or why none */
+    bool wants_device;                /* backend is not cpu */
+    bool on_device;                   /* and a device can do it */
+    char device[SETTINGS_DEVICE];     /* as configured; "": the first */
+    char backend_reason[FEED_REASON]; /* what device, or why none */
     /* What works but is hardly meant, with file:line:column: for daemons and tools to say. */
     Error warnings[FEED_WARNINGS_MAX];
     uint32_t warning_count;
-    uint64_t device_input_bytes;         /* on_device: pinned memory beside each slot */
+    uint64_t device_input_bytes; /* on_device: pinned memory beside each slot */
     uint32_t *allow_users, *allow_groups;
     uint32_t allow_user_count, allow_group_count;
     /* Worst case of one window, whatever the epoch. Memory for its decoded blocks: a buffer of
@@ -77,7 +77,7 @@ typedef struct Feed {
     /* What the feed itself takes of memory, at most: tables of its blocks, how many units each has,
      * and the epochs that were counted last. */
     uint64_t index_bytes;
-    uint32_t references;   /* atomic */
+    uint32_t references; /* atomic */
     pthread_mutex_t lock;
     FeedEpoch *epochs[FEED_EPOCHS_KEPT]; /* most recently used first */
 } Feed;
@@ -130,8 +130,8 @@ MUST_CHECK int feed_read_window(const Feed *feed, const PlanStrand *strand, uint
                                 const Heartbeat *heartbeat, uint32_t *ret_lengths,
                                 uint32_t *ret_block_sequences, uint64_t *ret_count, Error *error);
 
-/* The same dataset under another plan, to compare: epochs of it can be counted and planned, no more.
- * Borrows from `feed`. 0, -EOVERFLOW: its windows are too large, -ENOMEM. */
+/* The same dataset under another plan, to compare: epochs of it can be counted and planned, no
+ * more. Borrows from `feed`. 0, -EOVERFLOW: its windows are too large, -ENOMEM. */
 MUST_CHECK int feed_variant_init(const Feed *feed, const PlanSpec *plan, Feed *ret_variant);
 void feed_variant_deinit(Feed *variant);
 /* The row of boundaries that `geometric: factor / 1000` means; returns how many. */
@@ -141,7 +141,8 @@ uint32_t feed_geometric_boundaries(uint32_t longest, uint32_t factor,
 uint32_t feed_count_threads(const Feed *feed);
 
 /* What one stream reserves: `rings` rings; for each of `served_strands` strands two windows and the
- * plan of a third, with their lengths and units; and the buffers that feed them; with a device the pinned inputs of its slots. */
+ * plan of a third, with their lengths and units; and the buffers that feed them; with a device the
+ * pinned inputs of its slots. */
 typedef struct FeedMemory {
     uint64_t rings, windows, buffers, inputs, total; /* bytes */
 } FeedMemory;
@@ -161,7 +162,8 @@ uint32_t feed_planners(const Feed *feed, uint32_t served_strands);
 /* Cursors (docs/formats/plan.md). The text has at most 512 bytes and no spaces. */
 void feed_cursor_format(const Feed *feed, uint64_t seed, uint64_t epoch, uint64_t index,
                         char ret_text[SEQFEED_CURSOR_BYTES]);
-/* What all cursors of a stream have in common, so that the one of each batch costs next to nothing. */
+/* What all cursors of a stream have in common, so that the one of each batch costs next to nothing.
+ */
 typedef struct FeedCursorHead {
     char text[SEQFEED_CURSOR_BYTES];
     size_t size;

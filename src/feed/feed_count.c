@@ -94,8 +94,9 @@ static void *count_run(void *argument) {
     Hand hand = {.lengths = malloc((count->feed->window_sequences_max + 1) * sizeof(uint32_t))};
     uint32_t strand, number;
     Error error = {0};
-    int r = hand.lengths ? 0 : error_set(&error, -ENOMEM, "no memory to count feed %s",
-                                         count->feed->name);
+    int r = hand.lengths
+                ? 0
+                : error_set(&error, -ENOMEM, "no memory to count feed %s", count->feed->name);
 
     while (r == 0 && !atomic_load_explicit(&count->stop, memory_order_relaxed) &&
            find_window(count->plan, atomic_fetch_add(&count->next, 1), &strand, &number))
@@ -134,8 +135,7 @@ int feed_count_windows(const Feed *feed, const PlanSpec *spec, const PlanEpoch *
     if (pthread_mutex_init(&count.lock, NULL) != 0)
         return error_set(error, -ENOMEM, "no lock to count feed %s", feed->name);
     /* This thread counts too; one that cannot be started is one less. */
-    while (started + 1 < wanted &&
-           pthread_create(&threads[started], NULL, count_run, &count) == 0)
+    while (started + 1 < wanted && pthread_create(&threads[started], NULL, count_run, &count) == 0)
         started++;
     count_run(&count);
     for (uint32_t t = 0; t < started; t++)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Cursors, as docs/formats/plan.md section 8 has them. Only `batch` can be longer than 64 bytes (by a
- * list of boundaries) and then stands as its hash, as several datasets always do; a refusal shows
+/* Cursors, as docs/formats/plan.md section 8 has them. Only `batch` can be longer than 64 bytes (by
+ * a list of boundaries) and then stands as its hash, as several datasets always do; a refusal shows
  * the feed's side in full. */
 #include "feed/feed.h"
 
@@ -30,8 +30,8 @@ typedef enum Field {
     FIELD_COUNT
 } Field;
 
-static const char *const field_names[FIELD_COUNT] = {"data",   "order", "batch",
-                                                     "length", "pad",   "mix",   "seed"};
+static const char *const field_names[FIELD_COUNT] = {"data", "order", "batch", "length",
+                                                     "pad",  "mix",   "seed"};
 
 /* The feed's side. */
 typedef struct Fields {
@@ -98,7 +98,8 @@ void feed_plan_text(const Feed *feed, uint64_t seed, char ret_text[SEQFEED_PLAN_
     format_fields(&fields, ret_text, SEQFEED_PLAN_BYTES);
 }
 
-/* `name` and the number behind `at`; returns where it ends. For each batch of a stream: no printf. */
+/* `name` and the number behind `at`; returns where it ends. For each batch of a stream: no printf.
+ */
 static char *append_number(char *at, const char *name, uint64_t number) {
     char digits[20];
     int count = 0;
@@ -241,8 +242,7 @@ static bool read_fields(Reading *reading, char *text) {
     }
     for (Field field = 0; field < FIELD_COUNT; field++)
         if (!reading->seen[field] && *reading->feed->value[field])
-            add_difference(reading, field_names[field], "nothing",
-                           feed_side(reading->feed, field));
+            add_difference(reading, field_names[field], "nothing", feed_side(reading->feed, field));
     return reading->has_epoch && reading->has_index;
 }
 

@@ -164,8 +164,9 @@ int feed_bound_windows(Feed *feed) {
         return -ENOMEM;
     feed->block_buffer_bytes = choose_buffer_bytes(feed->catalog, spread);
 
-    spread_blocks(feed, plan_weighs_tokens(&feed->plan) ? feed->blocks.tokens
-                                                        : feed->blocks.sequences, spread);
+    spread_blocks(feed,
+                  plan_weighs_tokens(&feed->plan) ? feed->blocks.tokens : feed->blocks.sequences,
+                  spread);
     feed->window_blocks_max = (uint32_t)bound_blocks(feed, spread);
     spread_blocks(feed, feed->blocks.sequences, spread);
     feed->window_sequences_max = bound_sequences(feed, spread);
@@ -244,16 +245,15 @@ static uint64_t worker_rows_bytes(const Feed *feed) {
     uint64_t windows = feed->on_device ? FEED_WINDOWS_DECODED : 1;
     uint64_t batch = set->packed ? set->sequences_max : set->rows_max;
 
-    return MAX(feed->threads, 1u) * MIN(batch, windows * feed->window_pieces_max) *
-           sizeof(FillRow);
+    return MAX(feed->threads, 1u) * MIN(batch, windows * feed->window_pieces_max) * sizeof(FillRow);
 }
 
 FeedMemory feed_memory(const Feed *feed, uint32_t rings, uint32_t served_strands) {
     /* Room for any alignment of the file offset that O_DIRECT may want. */
     uint64_t read_bytes = align_up(feed->catalog->block_compressed_max, PAGE) + 2 * PAGE;
     FeedMemory memory = {
-        .rings = rings * (ring_bytes(feed->slots, feed->slot_bytes) +
-                           feed->slots * slot_notes_bytes(feed)),
+        .rings = rings *
+                 (ring_bytes(feed->slots, feed->slot_bytes) + feed->slots * slot_notes_bytes(feed)),
         .windows = (uint64_t)served_strands *
                    (FEED_WINDOWS_DECODED * feed->window_bytes_max +
                     (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED) * window_planner_bytes(feed)),

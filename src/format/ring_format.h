@@ -91,8 +91,8 @@ typedef struct SeqfeedRingHeader {
     uint32_t rank;
     uint32_t world;
     uint32_t daemon_pid;
-    uint32_t workers; /* threads of the daemon that fill batches; 0: not told */
-    uint8_t instance[16]; /* random, one per start of the daemon */
+    uint32_t workers;      /* threads of the daemon that fill batches; 0: not told */
+    uint8_t instance[16];  /* random, one per start of the daemon */
     uint64_t whole_length; /* of the epoch that the stream began in, as in a descriptor */
     uint64_t reserved_1[3];
     char plan[SEQFEED_PLAN_BYTES]; /* the feed's side of a cursor, in full, NUL-terminated */

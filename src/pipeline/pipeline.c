@@ -306,17 +306,17 @@ static void device_push(void *argument, Task *task) {
 }
 
 static Accelerator *make_accelerator(Pipeline *pipeline, const Feed *feed) {
-    const AcceleratorOptions options = {
-        .backend = pipeline->masks,
-        .device = feed->device[0] ? feed->device : NULL,
-        .name = feed->backend_reason,
-        .budget = &pipeline->budget,
-        .tell = device_tell,
-        .push = device_push,
-        .argument = pipeline,
-        .open_lock = &pipeline->device_open_lock,
-        .patience_ns = pipeline->options.device_patience_ns ? pipeline->options.device_patience_ns
-                                                            : DEVICE_PATIENCE_NS};
+    const AcceleratorOptions options = {.backend = pipeline->masks,
+                                        .device = feed->device[0] ? feed->device : NULL,
+                                        .name = feed->backend_reason,
+                                        .budget = &pipeline->budget,
+                                        .tell = device_tell,
+                                        .push = device_push,
+                                        .argument = pipeline,
+                                        .open_lock = &pipeline->device_open_lock,
+                                        .patience_ns = pipeline->options.device_patience_ns
+                                                           ? pipeline->options.device_patience_ns
+                                                           : DEVICE_PATIENCE_NS};
     Accelerator *accelerator;
 
     if (pipeline->accelerator_count == PIPELINE_DEVICES_MAX)

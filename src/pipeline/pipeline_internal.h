@@ -43,7 +43,7 @@ struct Pipeline {
     pthread_mutex_t lock; /* of events and the list of streams */
     EventNode *first_event, *last_event;
     Stream *streams;
-    const MaskBackend *masks; /* NULL: none */
+    const MaskBackend *masks;                      /* NULL: none */
     pthread_mutex_t device_lock, device_open_lock; /* the first: of the next two */
     Accelerator *accelerators[PIPELINE_DEVICES_MAX];
     uint32_t accelerator_count;
@@ -55,8 +55,8 @@ struct Pipeline {
 void pipeline_push(Pipeline *pipeline, Task *task, bool urgent);
 /* Wake workers for `count` tasks; a worker that pushed them takes one of them itself. */
 void pipeline_wake(Pipeline *pipeline, uint32_t count);
-/* Any worker. The device that the feed is for, taken into use if nobody has it yet; NULL: no memory,
- * or too many. */
+/* Any worker. The device that the feed is for, taken into use if nobody has it yet; NULL: no
+ * memory, or too many. */
 Accelerator *pipeline_accelerator(Pipeline *pipeline, const Feed *feed);
 void pipeline_remember_stream(Pipeline *pipeline, Stream *stream);
 void pipeline_forget_stream(Pipeline *pipeline, Stream *stream);

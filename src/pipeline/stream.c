@@ -211,7 +211,8 @@ int pipeline_reserve(Pipeline *pipeline, Feed *feed, uint32_t world, uint32_t ri
         snprintf(inputs, sizeof inputs, ", pinned inputs %s", text_format_size(total, need.inputs));
     error_set(
         error, -ENOMEM,
-        "feed %s with %u rings needs %s (rings %s, windows %s, buffers %s%s), memory is %s, the indexes "
+        "feed %s with %u rings needs %s (rings %s, windows %s, buffers %s%s), memory is %s, the "
+        "indexes "
         "of all feeds take %s of it and %lu bytes are in use: raise memory, or lower ring.slots, "
         "order.window or length.max",
         feed->name, ring_count, text_format_size(total, need.total),
@@ -243,8 +244,8 @@ static int stream_init(Stream *stream, const StreamRequest *request) {
     stream->strand_count = stream->plan.strands;
     stream->windows_limit = (FEED_WINDOWS_DECODED + FEED_WINDOWS_PLANNED) *
                             strands_served(request->feed, request->world, request->ring_count);
-    stream->room_count = feed_planners(request->feed, strands_served(request->feed, request->world,
-                                                                     request->ring_count));
+    stream->room_count = feed_planners(
+        request->feed, strands_served(request->feed, request->world, request->ring_count));
     stream->make = (SetupJob){.feed = stream->feed, .kind = SETUP_MAKE, .run = stream_make_run};
     stream->end = (SetupJob){.feed = stream->feed, .kind = SETUP_END, .run = stream_end_run};
     stream->handed.run = stream_handed_run;

@@ -32,9 +32,9 @@ struct StreamEpoch {
     uint64_t start;        /* place of the first round */
     uint64_t rounds;
     uint64_t whole_rounds; /* of a stream that starts with the epoch */
-    uint64_t limit;      /* start + rounds * world: one past the last place */
-    uint64_t dropped;    /* tokens of the epoch that stand in no batch */
-    uint32_t references; /* rings, cursors and windows in it */
+    uint64_t limit;        /* start + rounds * world: one past the last place */
+    uint64_t dropped;      /* tokens of the epoch that stand in no batch */
+    uint32_t references;   /* rings, cursors and windows in it */
 };
 
 typedef struct SlotJob SlotJob;

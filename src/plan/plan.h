@@ -4,9 +4,10 @@
  * returned. A PlanEpoch is immutable once it has been counted, so any thread may read it.
  *
  * The way: blocks are permuted and dealt into strands; a strand's blocks are cut into windows; a
- * window's sequences are filtered, split and permuted into PIECES, and these are grouped into UNITS:
- * a piece of its own (fixed), a packed row (pack), or a whole batch (bucket, tokens). Consecutive
- * units of a strand form its batches; batch b of the epoch is batch b / S of strand b % S. */
+ * window's sequences are filtered, split and permuted into PIECES, and these are grouped into
+ * UNITS: a piece of its own (fixed), a packed row (pack), or a whole batch (bucket, tokens).
+ * Consecutive units of a strand form its batches; batch b of the epoch is batch b / S of strand b %
+ * S. */
 #pragma once
 
 #include <assert.h>
@@ -133,13 +134,14 @@ typedef struct PlanStrand {
     uint64_t batch_count; /* valid when counted */
 } PlanStrand;
 
-/* What one source gives to an epoch of several: the blocks from `place` on in its own epoch `epoch`,
- * and then those of its next epochs. */
+/* What one source gives to an epoch of several: the blocks from `place` on in its own epoch
+ * `epoch`, and then those of its next epochs. */
 typedef struct PlanSourceSpan {
     uint64_t epoch;
     uint32_t place, blocks;
     uint64_t sequences, tokens;
-    uint64_t sequences_again, tokens_again; /* of blocks that were in this epoch of the feed before */
+    uint64_t sequences_again,
+        tokens_again; /* of blocks that were in this epoch of the feed before */
 } PlanSourceSpan;
 
 typedef struct PlanEpoch {

@@ -14,8 +14,10 @@
 #include "base/arithmetic.h"
 #include "plan/plan_draws.h"
 
-enum { POINT = 32, /* bits behind the point of a weight in blocks */
-       MEAN_POINT = 20 /* and of what a period holds */ };
+enum {
+    POINT = 32,     /* bits behind the point of a weight in blocks */
+    MEAN_POINT = 20 /* and of what a period holds */
+};
 
 /* Entries of the endless list are counted beyond 64 bits: an epoch has up to 2^32, and there are
  * 2^64 epochs. */

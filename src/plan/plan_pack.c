@@ -14,9 +14,9 @@ enum { LEVELS_MAX = 5 };
 
 typedef struct Pool {
     const uint32_t *lengths;
-    uint32_t *next;          /* in the queue of its length */
-    uint32_t *taken;         /* a bit for each piece */
-    uint32_t *first, *last;  /* of the queue of each length, where its bit is set */
+    uint32_t *next;             /* in the queue of its length */
+    uint32_t *taken;            /* a bit for each piece */
+    uint32_t *first, *last;     /* of the queue of each length, where its bit is set */
     uint64_t *bits[LEVELS_MAX]; /* bit i of level k: some bit of word i of level k - 1 */
     uint32_t levels;
     uint32_t oldest, arrived, waiting;

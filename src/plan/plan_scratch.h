@@ -8,11 +8,11 @@
 #include "plan/plan.h"
 
 typedef struct PlanScratchParts {
-    uint32_t *lengths;       /* [pieces], in the window's order */
+    uint32_t *lengths;        /* [pieces], in the window's order */
     uint32_t *order, *firsts; /* of PlanForm; firsts [units + 1] */
-    uint32_t *units;         /* [units]: the order in which they come */
-    PlanUnit *pieces;        /* in the window's order, before they are grouped */
-    uint32_t *form;          /* the policy's own */
+    uint32_t *units;          /* [units]: the order in which they come */
+    PlanUnit *pieces;         /* in the window's order, before they are grouped */
+    uint32_t *form;           /* the policy's own */
 } PlanScratchParts;
 
 /* Room for a window of so many pieces; what was there before is lost. False: no memory. */

@@ -183,10 +183,8 @@ static void order_units(const PlanSpec *spec, const PlanDraws *draws, const Plan
 /* Group the pieces of a window, which stand in their order, into units. */
 static int make_units(const PlanSpec *spec, const PlanDraws *draws, PlanScratchParts *parts,
                       uint32_t count, uint64_t units, PlanUnit *ret_units, uint32_t *ret_firsts) {
-    PlanForm form = {.lengths = parts->lengths,
-                     .count = count,
-                     .order = parts->order,
-                     .firsts = parts->firsts};
+    PlanForm form = {
+        .lengths = parts->lengths, .count = count, .order = parts->order, .firsts = parts->firsts};
     uint32_t at = 0;
 
     for (uint32_t i = 0; i < count; i++)
@@ -232,6 +230,6 @@ int plan_window_units_make(const PlanSpec *spec, const PlanEpoch *epoch, uint32_
         plan_shuffle_units(&sequences, filling.units, (uint32_t)filling.count);
     if (is_fixed)
         return 0;
-    return make_units(spec, &units, &parts, (uint32_t)filling.count,
-                      plan_window_units(of, window), ret_units, ret_firsts);
+    return make_units(spec, &units, &parts, (uint32_t)filling.count, plan_window_units(of, window),
+                      ret_units, ret_firsts);
 }

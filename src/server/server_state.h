@@ -31,7 +31,7 @@ struct Server {
     List waits;    /* AdmissionWait */
     List audiences;
     uint64_t audiences_made; /* gives each its number */
-    RateLimit complaints; /* log lines that clients can cause */
+    RateLimit complaints;    /* log lines that clients can cause */
     uint8_t instance[16];
     bool draining;     /* nothing new is taken; the end comes with the last stream */
     bool done;         /* now */

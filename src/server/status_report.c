@@ -89,7 +89,8 @@ static void add_pipeline(const Report *report) {
     add_name(text, "backend", pipeline_fetch_backend(pipeline));
     text_add(text, ",");
     add_name(text, "reason", pipeline_fetch_reason(pipeline));
-    text_add(text, "},\"workers\":%u,\"memory\":{\"limit\":%llu,\"index\":%llu,"
+    text_add(text,
+             "},\"workers\":%u,\"memory\":{\"limit\":%llu,\"index\":%llu,"
              "\"reserved\":%llu,\"cached\":%llu,\"kept\":%llu}",
              status.workers, u(status.memory_limit), u(status.memory_index),
              u(status.memory_reserved), u(status.memory_cached), u(status.memory_kept));

@@ -257,10 +257,9 @@ static int check_datasets(const SettingsReader *reader, const DocumentNode *node
                               strcat(path, ".datasets"),
                               "stands beside dataset, allowed: one of the two");
     if (feed->dataset && (has_until || feed->unit != SETTINGS_UNIT_SEQUENCES))
-        return settings_error(reader->error, reader->name,
-                              has_until ? feed->until_place : feed->unit_place,
-                              strcat(path, has_until ? ".mix.until" : ".mix.unit"),
-                              "means nothing without datasets");
+        return settings_error(
+            reader->error, reader->name, has_until ? feed->until_place : feed->unit_place,
+            strcat(path, has_until ? ".mix.until" : ".mix.unit"), "means nothing without datasets");
     return 0;
 }
 

@@ -113,8 +113,8 @@ enum {
     SETTINGS_BOUNDARIES_AUTO = 1100, /* thousandths */
     SETTINGS_DEVICE = 64,            /* with the NUL: an index, or GPU-UUID */
     SETTINGS_DATASETS_MAX = 256,
-    SETTINGS_WEIGHT_ONE = 1000000,   /* a weight of 1 */
-    SETTINGS_NAME = 64               /* of a feed, with the NUL: [A-Za-z0-9._-]+ */
+    SETTINGS_WEIGHT_ONE = 1000000, /* a weight of 1 */
+    SETTINGS_NAME = 64             /* of a feed, with the NUL: [A-Za-z0-9._-]+ */
 };
 
 typedef struct SettingsMaskStep {
@@ -168,7 +168,8 @@ typedef struct SettingsTensor {
 
 typedef struct SettingsFeed {
     char name[SETTINGS_NAME];
-    char *dataset; /* made absolute: relative paths count from the file's directory. NULL: several */
+    char
+        *dataset; /* made absolute: relative paths count from the file's directory. NULL: several */
     SettingsDataset *datasets; /* in the file's order */
     uint32_t dataset_count;
     SettingsUnit unit; /* what their weights count */
@@ -200,8 +201,8 @@ typedef struct SettingsFeed {
     bool time_first;
     SettingsBackend backend;
     char device[SETTINGS_DEVICE]; /* "": the first */
-    SettingsValues values; /* out of range: refuse, or do as PyTorch does */
-    bool tensors_preset;   /* `preset`; else the mapping below */
+    SettingsValues values;        /* out of range: refuse, or do as PyTorch does */
+    bool tensors_preset;          /* `preset`; else the mapping below */
     SettingsPreset preset;
     SettingsTensor tensors[SETTINGS_TENSORS_MAX];
     uint32_t tensor_count;
@@ -212,10 +213,10 @@ typedef struct SettingsFeed {
     uint32_t *allow_users, *allow_groups; /* numeric ids */
     uint32_t allow_user_count, allow_group_count;
     /* Places, for errors that only the dataset can show. */
-    SettingsPlace place, dataset_place, datasets_place, unit_place, until_place, window_place, strands_place, policy_place, size_place,
-        boundaries_place, shape_place, tokens_place, multiple_of_place, length_place, pool_place,
-        group_place, length_max_place, overflow_place, pad_to_place, pad_value_place, tensors_place,
-        slots_place, backend_place, device_place;
+    SettingsPlace place, dataset_place, datasets_place, unit_place, until_place, window_place,
+        strands_place, policy_place, size_place, boundaries_place, shape_place, tokens_place,
+        multiple_of_place, length_place, pool_place, group_place, length_max_place, overflow_place,
+        pad_to_place, pad_value_place, tensors_place, slots_place, backend_place, device_place;
 } SettingsFeed;
 
 typedef struct Settings {

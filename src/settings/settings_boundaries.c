@@ -36,9 +36,8 @@ static int read_list(const SettingsReader *reader, const DocumentNode *node, Set
             return settings_value_error(reader, child, "'%.60s' is no length, allowed: 1 to %d",
                                         text, BOUNDARY_MAX);
         if (count > 0 && length <= boundaries[count - 1])
-            return settings_value_error(reader, child,
-                                        "%.60s comes after %u: boundaries rise", text,
-                                        boundaries[count - 1]);
+            return settings_value_error(reader, child, "%.60s comes after %u: boundaries rise",
+                                        text, boundaries[count - 1]);
         boundaries[count++] = (uint32_t)length;
     }
     feed->boundary_kind = SETTINGS_BOUNDARIES_LISTED;
@@ -87,8 +86,9 @@ static int read_rule(const SettingsReader *reader, const DocumentNode *node, Set
         return settings_error(reader->error, reader->name, child->key_place, child->key,
                               "unknown key, allowed: geometric, quantiles");
     if (!text_parse_u64(text, 2, SETTINGS_BOUNDARIES_MAX, &count))
-        return settings_value_error(reader, child, "'%.60s' is no number of buckets, allowed: 2 to "
-                                                   "%d",
+        return settings_value_error(reader, child,
+                                    "'%.60s' is no number of buckets, allowed: 2 to "
+                                    "%d",
                                     text, SETTINGS_BOUNDARIES_MAX);
     feed->boundary_kind = SETTINGS_BOUNDARIES_QUANTILES;
     feed->boundary_count = (uint32_t)count;

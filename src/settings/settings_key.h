@@ -8,19 +8,19 @@
 #include <stdint.h>
 
 typedef enum SettingsKeyType {
-    SETTINGS_KEY_SIZE,    /* uint64_t: "256MiB" */
-    SETTINGS_KEY_NUMBER,  /* uint32_t, or uint64_t: whole, without sign */
-    SETTINGS_KEY_INTEGER, /* int64_t */
-    SETTINGS_KEY_BOOL,    /* bool */
-    SETTINGS_KEY_CHOICE,  /* an enum or bool: the position of the word in `words` */
-    SETTINGS_KEY_PATH,    /* char *, made absolute */
-    SETTINGS_KEY_DEVICE,  /* char [SETTINGS_DEVICE] */
-    SETTINGS_KEY_USERS,   /* SettingsFeed.allow_users */
-    SETTINGS_KEY_GROUPS,  /* SettingsFeed.allow_groups */
-    SETTINGS_KEY_TENSORS, /* SettingsFeed.tensors */
+    SETTINGS_KEY_SIZE,       /* uint64_t: "256MiB" */
+    SETTINGS_KEY_NUMBER,     /* uint32_t, or uint64_t: whole, without sign */
+    SETTINGS_KEY_INTEGER,    /* int64_t */
+    SETTINGS_KEY_BOOL,       /* bool */
+    SETTINGS_KEY_CHOICE,     /* an enum or bool: the position of the word in `words` */
+    SETTINGS_KEY_PATH,       /* char *, made absolute */
+    SETTINGS_KEY_DEVICE,     /* char [SETTINGS_DEVICE] */
+    SETTINGS_KEY_USERS,      /* SettingsFeed.allow_users */
+    SETTINGS_KEY_GROUPS,     /* SettingsFeed.allow_groups */
+    SETTINGS_KEY_TENSORS,    /* SettingsFeed.tensors */
     SETTINGS_KEY_BOUNDARIES, /* SettingsFeed.boundary_kind and what belongs to it */
-    SETTINGS_KEY_DATASETS, /* SettingsFeed.datasets */
-    SETTINGS_KEY_UNTIL     /* SettingsFeed.until and until_count */
+    SETTINGS_KEY_DATASETS,   /* SettingsFeed.datasets */
+    SETTINGS_KEY_UNTIL       /* SettingsFeed.until and until_count */
 } SettingsKeyType;
 
 typedef struct SettingsKey {

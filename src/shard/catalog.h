@@ -20,8 +20,8 @@ typedef struct CatalogColumn {
 } CatalogColumn;
 
 typedef struct CatalogShard {
-    char *path; /* relative to the dataset's directory */
-    int fd;     /* open for reading, close-on-exec; stays open as long as the catalog */
+    char *path;            /* relative to the dataset's directory */
+    int fd;                /* open for reading, close-on-exec; stays open as long as the catalog */
     int direct_fd;         /* the same for O_DIRECT; FILE_NONE without catalog_open_direct() */
     uint32_t direct_align; /* of offset, size and memory of direct reads */
     uint64_t file_bytes;

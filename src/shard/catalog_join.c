@@ -150,8 +150,9 @@ int catalog_join(Catalog *const *parts, uint32_t count, Catalog **ret_catalog, E
     assert(count > 0);
     r = joined ? make_room(joined, parts, count) : -ENOMEM;
     if (r < 0)
-        return error_set(error, r, r == -EFBIG ? "the datasets have more than 2^32 blocks together"
-                                               : "out of memory for the index of several datasets");
+        return error_set(error, r,
+                         r == -EFBIG ? "the datasets have more than 2^32 blocks together"
+                                     : "out of memory for the index of several datasets");
     for (uint32_t p = 0; p < count; p++) {
         joined->parts[p].first_block = joined->block_count;
         joined->parts[p].catalog = parts[p];

@@ -21,7 +21,8 @@ static const char help[] =
     "      --nodes N              how often blocks are decoded when the ranks stand on N machines\n"
     "      --set KEY.PATH=VALUE   as if the configuration said so; may be repeated\n"
     "      --compare              also the padding of the other policies\n"
-    "      --plot FILE.svg        draw padding by policy, shapes of batches and how far they travel\n"
+    "      --plot FILE.svg        draw padding by policy, shapes of batches and how far they "
+    "travel\n"
     "      --json                 {\"feeds\":{\"train\":{\"batches_per_epoch\":…,\"sequences\":…,\n"
     "                             \"tokens\":…,\"padding_share\":…,…}}}\n"
     "\n"
@@ -114,8 +115,7 @@ static int write_picture(const PlanOptions *options, PlanOutput *output, Error *
         return error_set(error, -ENOMEM, "no memory for the picture");
     file = fopen(options->plot, "we");
     if (!file)
-        return error_set(error, -errno, "%s cannot be written: %s", options->plot,
-                         strerror(errno));
+        return error_set(error, -errno, "%s cannot be written: %s", options->plot, strerror(errno));
     is_written = fwrite(output->picture.bytes, 1, output->picture.size, file) ==
                  output->picture.size;
     if (fclose(file) != 0 || !is_written)

@@ -40,9 +40,8 @@ static void add_label(Text *text, double x, double y, const char *anchor, const 
 }
 
 static void add_box(Text *text, double x, double y, double wide, double tall, const char *colour) {
-    text_add(text,
-             "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n", x, y,
-             wide, MAX(tall, 0.0), colour);
+    text_add(text, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n", x,
+             y, wide, MAX(tall, 0.0), colour);
 }
 
 static void add_axis(Text *text, double x, double y) {

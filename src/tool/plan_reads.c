@@ -64,7 +64,8 @@ void plan_reads_batch(PlanReads *reads, uint32_t strand, uint64_t local) {
 
     memset(reads->batch, 0, 2 * (size_t)reads->words * sizeof *reads->batch);
     /* The same batch again where a short strand keeps up, and where a round is completed. */
-    for (uint64_t at = index, first = 1; local < own && at < count; at += own * strands, first = 0) {
+    for (uint64_t at = index, first = 1; local < own && at < count;
+         at += own * strands, first = 0) {
         add_place(reads, at, !first);
         for (uint64_t place = at + count; place < reads->limit; place += count)
             add_place(reads, place, 1);

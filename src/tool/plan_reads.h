@@ -13,17 +13,18 @@ enum { READS_NODES_MAX = 1024 };
 typedef struct PlanReads {
     const PlanEpoch *epoch;
     uint32_t world, nodes;
-    uint64_t limit;     /* places that are taken; above batch_count: repetitions */
-    uint64_t blocks;    /* of the epoch */
-    uint64_t decoded;   /* over all nodes, without … */
-    uint64_t again;     /* … what repeated batches decode once more */
-    uint64_t *bits;     /* [window blocks][2][words] nodes that need the block of the open window:
-                           at first, and for repetitions */
-    uint64_t *batch;    /* [2][words]: nodes that take the batch that is being formed */
+    uint64_t limit;   /* places that are taken; above batch_count: repetitions */
+    uint64_t blocks;  /* of the epoch */
+    uint64_t decoded; /* over all nodes, without … */
+    uint64_t again;   /* … what repeated batches decode once more */
+    uint64_t *bits;   /* [window blocks][2][words] nodes that need the block of the open window:
+                         at first, and for repetitions */
+    uint64_t *batch;  /* [2][words]: nodes that take the batch that is being formed */
     uint32_t words, block_capacity, block_count;
 } PlanReads;
 
-/* `world` is a multiple of `nodes`; node k has the ranks from k * world / nodes on. 0 or -ENOMEM. */
+/* `world` is a multiple of `nodes`; node k has the ranks from k * world / nodes on. 0 or -ENOMEM.
+ */
 MUST_CHECK int plan_reads_init(PlanReads *reads, const PlanSpec *spec, const PlanEpoch *epoch,
                                uint32_t world, uint32_t nodes);
 void plan_reads_deinit(PlanReads *reads);

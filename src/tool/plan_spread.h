@@ -29,7 +29,7 @@ typedef struct PlanSpread {
      * lie from what so many pieces hold on average. */
     uint64_t batch, batch_pieces, batch_tokens;
     double token_squares, token_pieces, piece_squares;
-    uint64_t *sources; /* [source_count][SPREAD_PARTS]: tokens */
+    uint64_t *sources;   /* [source_count][SPREAD_PARTS]: tokens */
     uint32_t *source_of; /* [blocks] */
     uint32_t source_count;
 } PlanSpread;

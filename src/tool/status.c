@@ -57,8 +57,7 @@ static void print_daemon(const json_t *status) {
            text_format_size(limit, number(memory, "limit")),
            text_format_size(cached, number(memory, "cached")),
            text_format_size(feeds, number(memory, "index")), word(fetch, "backend"),
-           word(masks, "backend"),
-           (unsigned long long)number(status, "workers"),
+           word(masks, "backend"), (unsigned long long)number(status, "workers"),
            number(status, "workers") == 1 ? "" : "s");
 }
 

@@ -143,8 +143,10 @@ static void check_windows(Feed *feed, uint64_t number) {
 START_TEST(counting_agrees_with_planning)
 {
     static const char *const rules[] = {
-        "length: {max: 9, overflow: truncate_left}\n", "length: {max: 9, overflow: split}\n",
-        "length: {max: 9, overflow: drop}\n", "length: {empty: drop}\n",
+        "length: {max: 9, overflow: truncate_left}\n",
+        "length: {max: 9, overflow: split}\n",
+        "length: {max: 9, overflow: drop}\n",
+        "length: {empty: drop}\n",
         "length: {max: 3, overflow: split, empty: drop}\n",
         "batch: {policy: bucket, size: 4, last: drop}\n",
         "batch: {policy: bucket, size: 4, boundaries: {quantiles: 3}}\n",

@@ -568,5 +568,4 @@ CHECK_MAIN("stream", one_ring_gets_every_batch_of_three_epochs, pread_and_cache_
            batches_that_are_units_reach_the_slots, threads_give_the_same,
            a_ring_without_members_does_not_hold_up_the_others, a_member_that_lies_is_thrown_out,
            the_slowest_of_the_members_is_asked, a_seat_is_told_of_the_epoch_it_starts_in,
-           drain_publishes_what_was_begun_and_says_so,
-           who_waits_for_memory_is_told_of_a_release)
+           drain_publishes_what_was_begun_and_says_so, who_waits_for_memory_is_told_of_a_release)

@@ -30,9 +30,9 @@ static uint64_t hash(uint64_t sum, const void *bytes, size_t size) {
 
 /* Everything but where the batch stands: ring, rank, repetitions and cursors differ by right. */
 static uint64_t batch_content(const Bench *bench, uint32_t ring, const SeqfeedDescriptor *batch) {
-    const uint64_t numbers[] = {batch->tokens,    batch->slots,   batch->rows,  batch->sequences,
-                                batch->squares,   batch->truncated, batch->ignored, batch->items,
-                                batch->items_first, batch->tensor_count};
+    const uint64_t numbers[] = {
+        batch->tokens,    batch->slots,   batch->rows,  batch->sequences,   batch->squares,
+        batch->truncated, batch->ignored, batch->items, batch->items_first, batch->tensor_count};
     uint64_t sum = hash(UINT64_C(0xcbf29ce484222325), numbers, sizeof numbers);
 
     for (uint32_t t = 0; t < batch->tensor_count; t++) {

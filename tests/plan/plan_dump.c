@@ -9,8 +9,9 @@
  *   count length length ...                                          (a line for each block)
  *
  * Answer: "nodata STRAND", or "batches N", a line "source SHARE EPOCH PLACE BLOCKS SEQUENCES TOKENS
- * AGAIN" for each source (EPOCH and PLACE are ? where it gives no block), a line "INDEX STRAND ROWS REPEATED UNIT ..." for each
- * batch, where a unit is b,s,start,length of its pieces with + between them, a line "round EPOCH INDEX batch:repeated ..." for each round, and "end". */
+ * AGAIN" for each source (EPOCH and PLACE are ? where it gives no block), a line "INDEX STRAND ROWS
+ * REPEATED UNIT ..." for each batch, where a unit is b,s,start,length of its pieces with + between
+ * them, a line "round EPOCH INDEX batch:repeated ..." for each round, and "end". */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -104,8 +105,8 @@ static void print_batch(const Question *question, const PlanData *data, const Pl
                         uint64_t index) {
     PlanBatch batch = plan_epoch_batch(&question->spec, epoch, index);
     bool whole = plan_units_are_batches(&question->spec);
-    PlanPicked picked = plan_data_pick(&question->spec, data, epoch, batch.strand,
-                                       batch.unit_first, batch.unit_count);
+    PlanPicked picked = plan_data_pick(&question->spec, data, epoch, batch.strand, batch.unit_first,
+                                       batch.unit_count);
 
     printf("%" PRIu64 " %u %u %d", index, batch.strand,
            plan_batch_rows(&question->spec, whole ? picked.count : batch.unit_count),

@@ -376,18 +376,14 @@ START_TEST(lengths_that_disagree_with_the_count_are_refused)
     for (uint32_t i = 0; i < 3; i++)
         plan_data_add(&data, 1);
     epoch = make_epoch(&spec, &data, 0);
-    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, more, counts, 3, NULL, units,
-                                            NULL),
+    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, more, counts, 3, NULL, units, NULL),
                      -EBADMSG);
-    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, fewer, counts, 3, NULL, units,
-                                            NULL),
-                     -EBADMSG);
-    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, huge, counts, 3, NULL, units,
-                                            NULL),
+    ck_assert_int_eq(
+        plan_window_units_make(&spec, epoch, 0, 0, fewer, counts, 3, NULL, units, NULL), -EBADMSG);
+    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, huge, counts, 3, NULL, units, NULL),
                      -EBADMSG);
     spec.overflow = PLAN_OVERFLOW_ERROR;
-    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, more, counts, 3, NULL, units,
-                                            NULL),
+    ck_assert_int_eq(plan_window_units_make(&spec, epoch, 0, 0, more, counts, 3, NULL, units, NULL),
                      -EBADMSG);
     plan_epoch_free(epoch);
     plan_data_deinit(&data);

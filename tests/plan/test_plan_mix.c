@@ -23,9 +23,8 @@ static void make_mixture(Mixture *mixture, uint32_t dice) {
     uint32_t all = 0;
 
     memset(mixture, 0, sizeof *mixture);
-    mixture->mix = (PlanMix){.sources = mixture->sources,
-                             .source_count = SOURCES,
-                             .until = (PlanUntil)draw(dice, 0, 3)};
+    mixture->mix = (PlanMix){
+        .sources = mixture->sources, .source_count = SOURCES, .until = (PlanUntil)draw(dice, 0, 3)};
     for (uint32_t i = 0; i < SOURCES; i++) {
         mixture->sources[i] = (PlanSource){.first_block = all,
                                            .block_count = 1 + draw(dice, 10 + i, 300),
@@ -75,8 +74,8 @@ static void check_epoch(const Mixture *mixture, const PlanSpec *spec, uint64_t n
 START_TEST(no_epoch_exceeds_what_is_reserved_for)
 {
     for (uint32_t dice = 0; dice < 40; dice++) {
-        PlanSpec spec = {.shuffle = dice % 4 != 0, .window = 4, .strands = 2, .size = 8,
-                         .length_max = 100};
+        PlanSpec spec = {
+            .shuffle = dice % 4 != 0, .window = 4, .strands = 2, .size = 8, .length_max = 100};
         Mixture mixture;
 
         make_mixture(&mixture, dice);
@@ -97,8 +96,8 @@ START_TEST(every_source_has_a_share)
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < PLAN_SOURCES_MAX; i++)
-        sources[i] = (PlanSource){.first_block = i, .block_count = 1, .total = UINT64_MAX,
-                                  .weight = 1};
+        sources[i] = (PlanSource){
+            .first_block = i, .block_count = 1, .total = UINT64_MAX, .weight = 1};
     sources[9].weight = PLAN_WEIGHT_MAX;
     sources[9].total = 1;
     sources[9].block_count = UINT32_MAX;
@@ -117,15 +116,16 @@ START_TEST(shares_and_lengths_are_those_of_the_document)
     PlanSource thirds[] = {{0, 5, 7, 1000000, 0}, {5, 5, 7, 1000000, 0}, {10, 5, 7, 1000000, 0}};
     PlanSource halves[] = {{0, 3, 1, 1000000, 0}, {3, 3, 1, 1000000, 0}};
     PlanMix three = {.sources = thirds, .source_count = 3, .until = PLAN_UNTIL_FIRST};
-    PlanMix two = {.sources = halves, .source_count = 2, .until = PLAN_UNTIL_COUNT,
-                   .count = 1000000000};
+    PlanMix two = {
+        .sources = halves, .source_count = 2, .until = PLAN_UNTIL_COUNT, .count = 1000000000};
 
     plan_mix_settle(&three);
     ck_assert_uint_eq(thirds[0].share, 1366); /* the one that is left goes to the first */
     ck_assert_uint_eq(thirds[1].share, 1365);
     ck_assert_uint_eq(thirds[2].share, 1365);
     plan_mix_settle(&two);
-    ck_assert_uint_eq(two.blocks_max, UINT64_C(3000000003)); /* not 3000000000: a sum is rounded down */
+    ck_assert_uint_eq(two.blocks_max,
+                      UINT64_C(3000000003)); /* not 3000000000: a sum is rounded down */
 }
 END_TEST
 
@@ -134,7 +134,9 @@ START_TEST(an_epoch_of_four_billion_blocks_is_refused)
     const uint32_t counts[] = {1, 1};
     const PlanBlocks blocks = {counts, counts, 2};
     PlanSource sources[] = {{0, 1, 1, 1, 0}, {1, 1, 1, 1, 0}};
-    PlanMix mix = {.sources = sources, .source_count = 2, .until = PLAN_UNTIL_COUNT,
+    PlanMix mix = {.sources = sources,
+                   .source_count = 2,
+                   .until = PLAN_UNTIL_COUNT,
                    .count = UINT64_C(1) << 33};
     const PlanSpec spec = {.mix = &mix, .window = 1, .strands = 1, .size = 1, .length_max = 9};
     PlanEpoch *epoch;
@@ -146,5 +148,4 @@ START_TEST(an_epoch_of_four_billion_blocks_is_refused)
 END_TEST
 
 CHECK_MAIN("plan_mix", no_epoch_exceeds_what_is_reserved_for, every_source_has_a_share,
-           shares_and_lengths_are_those_of_the_document,
-           an_epoch_of_four_billion_blocks_is_refused)
+           shares_and_lengths_are_those_of_the_document, an_epoch_of_four_billion_blocks_is_refused)

@@ -152,7 +152,8 @@ static PipelineEvent *push(Stream *stream, PipelineEventKind kind) {
     PipelineEvent *event = &running->events[running->tail++ % EVENTS_MAX];
     uint64_t one = 1;
 
-    *event = (PipelineEvent){.kind = kind, .stream = stream, .owner = stream ? stream->owner : NULL};
+    *event = (PipelineEvent){
+        .kind = kind, .stream = stream, .owner = stream ? stream->owner : NULL};
     assert(write(running->event_fd, &one, sizeof one) == sizeof one);
     return event;
 }

@@ -27,10 +27,10 @@ struct Stream {
 typedef struct FakePipeline {
     uint64_t memory, memory_each; /* of all, and what a ring takes */
     uint64_t reserved;
-    uint64_t epoch_length; /* rounds from a stream's start to the end of its epoch */
-    bool hold;             /* streams are not ready at once: fake_ready() */
-    bool queue_full;       /* stream_join() says -EAGAIN */
-    int new_code;          /* what stream_new() returns */
+    uint64_t epoch_length;      /* rounds from a stream's start to the end of its epoch */
+    bool hold;                  /* streams are not ready at once: fake_ready() */
+    bool queue_full;            /* stream_join() says -EAGAIN */
+    int new_code;               /* what stream_new() returns */
     uint32_t reserves, cancels; /* calls */
     const char *silent;         /* what pipeline_silent_thread() says */
     Stream streams[FAKE_STREAMS_MAX];

@@ -65,7 +65,8 @@ END_TEST
 
 START_TEST(several_datasets_have_weights_in_millionths)
 {
-    CLEANUP(free_settings) Settings *settings = load(
+    CLEANUP(free_settings)
+    Settings *settings = load(
         "feeds: {t: {datasets: {web: {path: web, weight: 0.75}, c.2: {path: /c},\n"
         "  d: {weight: 1000000, path: ../d}}, mix: {unit: tokens, until: 1200}}}",
         "feeds.t.datasets.d.weight=2.000001");
@@ -550,10 +551,11 @@ START_TEST(only_a_small_regular_file_that_not_everybody_can_write_is_read)
 END_TEST
 
 CHECK_MAIN("settings", a_feed_with_a_dataset_has_the_defaults_for_all_else,
-           several_datasets_have_weights_in_millionths,
-           every_key_is_stored_with_its_place, a_mapping_of_tensors_keeps_its_order_and_its_pads,
+           several_datasets_have_weights_in_millionths, every_key_is_stored_with_its_place,
+           a_mapping_of_tensors_keeps_its_order_and_its_pads,
            mistakes_are_named_with_their_place_and_what_is_allowed,
            a_socket_path_that_no_socket_can_have_is_refused, too_many_feeds_are_refused,
-           masks_list_as_many_numbers_as_there_is_room_for, overrides_replace_values_and_add_keys, mistakes_in_overrides_are_named_by_the_option,
+           masks_list_as_many_numbers_as_there_is_room_for, overrides_replace_values_and_add_keys,
+           mistakes_in_overrides_are_named_by_the_option,
            errors_name_the_file_the_option_or_the_default,
            only_a_small_regular_file_that_not_everybody_can_write_is_read)
