@@ -302,14 +302,14 @@ static void put_set(Accelerator *accelerator, LaneSet *set) {
 /* One lane at a time: batches in flight must not wait for a whole ring to be registered. */
 static int step_sets(Accelerator *accelerator) {
     LaneSet *set = take_set(accelerator);
+    bool making;
 
     if (!set)
         return 0;
-    if (atomic_load(&set->stage) != LANES_MAKING)
-        drop_lanes(accelerator, set);
-    else if (make_lane(accelerator, set))
+    making = atomic_load(&set->stage) == LANES_MAKING;
+    if (making && make_lane(accelerator, set))
         return 1;
-    else if (set->made < set->count)
+    if (!making || set->made < set->count)
         drop_lanes(accelerator, set);
     put_set(accelerator, set);
     return 1;

@@ -154,7 +154,7 @@ typedef struct StreamStatus {
     const char *masks, *masks_reason; /* who writes the next batches, and why */
     uint64_t device_batches;          /* written by a device */
 } StreamStatus;
-void stream_status(const Stream *stream, StreamStatus *ret_status);
+void stream_status(Stream *stream, StreamStatus *ret_status);
 void stream_ring_status(const Stream *stream, uint32_t ring, StreamRingStatus *ret_status);
 /* [control] Batches published to this member that it has not released yet; 0 for a member that
  * left. */
@@ -168,7 +168,7 @@ typedef struct PipelineStatus {
     StreamCounts counts; /* of all streams, those that have ended included */
     uint32_t workers;
 } PipelineStatus;
-void pipeline_status(const Pipeline *pipeline, PipelineStatus *ret_status);
+void pipeline_status(Pipeline *pipeline, PipelineStatus *ret_status);
 
 /* For tests that run everything in one thread: one step of the fetch stage, of setting up, of all
  * devices, and of worker `worker`.

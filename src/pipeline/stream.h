@@ -256,12 +256,12 @@ PlanBatch strand_batch(const Stream *stream, const StreamEpoch *epoch, uint64_t 
 Window *strand_find_window(const Strand *strand, const StreamEpoch *epoch, uint64_t pass,
                            uint64_t unit);
 
-/* assemble.c: the tasks of workers. */
-void assemble_batch_run(Task *task, void *worker);
+/* assemble.c: the tasks of workers; `context` is the PipelineWorker. */
+void assemble_batch_run(Task *task, void *context);
 /* The job's slot is filled, all at once. */
 void assemble_batch_done(SlotJob *job);
-void assemble_piece_run(Task *task, void *worker);
+void assemble_piece_run(Task *task, void *context);
 /* The piece as a part of a packed batch; its sequences are in `rows`. */
 FillPacked assemble_packed(const SlotPiece *piece, const FillRow *rows);
-void window_plan_run(Task *task, void *worker);
-void window_decode_run(Task *task, void *worker);
+void window_plan_run(Task *task, void *context);
+void window_decode_run(Task *task, void *context);

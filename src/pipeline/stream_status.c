@@ -31,9 +31,7 @@ static StreamCounts read_counts(Stream *stream) {
     return counts;
 }
 
-void stream_status(const Stream *constant, StreamStatus *ret_status) {
-    Stream *stream = (Stream *)constant;
-
+void stream_status(Stream *stream, StreamStatus *ret_status) {
     *ret_status = (StreamStatus){
         .counts = read_counts(stream),
         .blocks_read = atomic_load(&stream->blocks_read),
@@ -81,9 +79,7 @@ static StreamCounts count_all(Pipeline *pipeline) {
     return sum;
 }
 
-void pipeline_status(const Pipeline *constant, PipelineStatus *ret_status) {
-    Pipeline *pipeline = (Pipeline *)constant;
-
+void pipeline_status(Pipeline *pipeline, PipelineStatus *ret_status) {
     ring_remains_collect(pipeline->remains);
     *ret_status = (PipelineStatus){
         .memory_limit = pipeline->options.memory,

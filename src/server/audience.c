@@ -104,6 +104,7 @@ static int start_stream(Audience *audience, uint64_t reserved_bytes, Error *erro
                              .ring_count = count,
                              .ranks = ranks,
                              .members = audience->key.members,
+                             /* NOLINTNEXTLINE(performance-no-int-to-ptr): it may be gone by then */
                              .owner = (void *)(uintptr_t)audience->number};
     int r;
 

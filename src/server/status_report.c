@@ -80,7 +80,7 @@ static void add_ledger(Text *text, const StreamCounts *counts) {
 }
 
 static void add_pipeline(const Report *report) {
-    const Pipeline *pipeline = report->server->pipeline;
+    Pipeline *pipeline = report->server->pipeline;
     Text *text = report->text;
     PipelineStatus status;
 

@@ -142,7 +142,7 @@ void pipeline_cancel(Pipeline *pipeline, uint64_t bytes) {
     fake.cancels++;
 }
 
-void pipeline_status(const Pipeline *pipeline, PipelineStatus *ret_status) {
+void pipeline_status(Pipeline *pipeline, PipelineStatus *ret_status) {
     (void)pipeline;
     *ret_status = (PipelineStatus){
         .memory_limit = fake.memory, .memory_reserved = fake.reserved, .workers = 1};
@@ -252,7 +252,7 @@ void stream_seat(const Stream *stream, uint32_t ring, uint32_t member, StreamSea
     assert(ring < stream->ring_count);
 }
 
-void stream_status(const Stream *stream, StreamStatus *ret_status) {
+void stream_status(Stream *stream, StreamStatus *ret_status) {
     *ret_status = (StreamStatus){.reserved_bytes = stream->bytes, .ring_count = stream->ring_count};
 }
 
