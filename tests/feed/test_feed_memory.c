@@ -77,8 +77,8 @@ START_TEST(worst_cases_hold_for_mixes)
         "order: {window: 1, shuffle: false}\nbatch: {size: 2}\nmix: {until: all}\n",
         "order: {window: 3, strands: 3}\nbatch: {size: 16}\nmix: {until: all, unit: tokens}\n",
         "order: {window: 2}\nbatch: {size: 200}\nmix: {until: 9000}\n",
-        "order: {window: 2, strands: 2}\nbatch: {policy: tokens, tokens: 4000}\nmix: {until: "
-        "all}\n",
+        ("order: {window: 2, strands: 2}\nbatch: {policy: tokens, tokens: 4000}\n"
+         "mix: {until: all}\n"),
         "order: {window: 5}\nbatch: {policy: pack, size: 2, length: 3000}\nmix: {until: all}\n",
         "order: {window: 2}\nbatch: {size: 7}\nlength: {max: 10, overflow: split}\n"};
     uint32_t *lengths = malloc(3000 * sizeof *lengths);
