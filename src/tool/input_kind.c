@@ -68,11 +68,20 @@ static bool ends_with(const char *text, char c) {
     return size > 0 && text[size - 1] == c;
 }
 
+/* A name as it can stand in a command that somebody pastes; others are left to him. */
+static const char *pasteable(const char *path, const char *instead) {
+    bool is_plain = *path != '\0' && *path != '-' &&
+                    path[strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                      "0123456789_./+-")] == '\0';
+
+    return is_plain ? path : instead;
+}
+
 /* How to filter the file into pack. */
 static void pipe_through(Text *text, const char *command, const char *path, const char *options,
                          const char *output) {
-    text_add(text, "%s %s | seqfeed pack %s-o %s -", command,
-             strcmp(path, BYTE_SOURCE_STDIN) == 0 ? "FILE" : path, options, output);
+    text_add(text, "%s %s | seqfeed pack %s-o %s -", command, pasteable(path, "FILE"), options,
+             pasteable(output, "OUT"));
 }
 
 /* An array, not an object a line; text may begin with a bracket, too. */
@@ -107,12 +116,12 @@ static void add_text(Text *text, const char *line, size_t size, const char *path
                  "this is a table (CSV), not JSON: make rows with lists of tokens of it; in "
                  "Python: seqfeed.pack(({\"tokens\": tokenizer.encode(row[\"text\"])} for row in "
                  "csv.DictReader(open(\"%s\"))), \"%s\")",
-                 strcmp(path, BYTE_SOURCE_STDIN) == 0 ? "FILE" : path, output);
+                 pasteable(path, "FILE"), pasteable(output, "OUT"));
     } else {
         text_add(text,
                  "this is text, not JSON: --text makes tokens of its bytes; with a tokenizer, in "
                  "Python: seqfeed.tokenize(\"%s\", tokenizer=\"gpt2\", out=\"%s\")",
-                 strcmp(path, BYTE_SOURCE_STDIN) == 0 ? "FILE" : path, output);
+                 pasteable(path, "FILE"), pasteable(output, "OUT"));
     }
 }
 
@@ -171,13 +180,17 @@ void input_kind_explain(const char *line, size_t size, const char *path, const c
 
 int input_kind_check_text(const char *path, const char *output, Error *error) {
     CLEANUP(text_deinit) Text text = {0};
-    CLEANUP(file_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    CLEANUP(file_close) int fd = FILE_NONE;
     char head[HEAD];
     struct stat status;
     const Magic *magic;
     ssize_t size;
 
-    /* Who reads it says what is wrong with it, and a pipe must not be looked into. */
+    /* Who reads it says what is wrong with it. A pipe must not even be opened: whoever waits to
+     * write to it would go on, and lose what nobody reads. */
+    if (stat(path, &status) < 0 || !S_ISREG(status.st_mode))
+        return 0;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
         return 0;
     size = pread(fd, head, sizeof head, 0);

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import re
 import shutil
 import subprocess
@@ -112,3 +113,21 @@ def test_a_shard_needs_no_packing(tmp_path):
     harness.pack(tmp_path / "d", OBJECTS)
     ran = harness.tool("pack", "-o", tmp_path / "e", tmp_path / "d/shard-00000.zst", check=False)
     assert ran.returncode == 1 and "a shard of seqfeed already" in ran.stderr
+
+
+def test_a_pipe_is_read_once_and_whole(tmp_path):
+    """Whoever waits to write to it must not be let go before it is its turn."""
+    first, pipe = tmp_path / "first", tmp_path / "pipe"
+    first.write_text("".join(f"{number}\n" for number in range(400000)))
+    os.mkfifo(pipe)
+    with subprocess.Popen(["/bin/sh", "-c", 'echo from the pipe > "$0"', str(pipe)]) as writer:
+        harness.tool("pack", "--text", "-o", tmp_path / "d", first, pipe)
+        assert writer.wait(harness.PATIENCE) == 0
+    dataset = shard_reader.read_dataset(tmp_path / "d")
+    assert len(dataset) == 400001 and bytes(dataset[400000]["tokens"]) == b"from the pipe"
+
+
+def test_no_name_from_outside_is_put_into_a_command(tmp_path):
+    for name in ("a$(id).csv", "a b.csv", "'x;y'.csv"):
+        assert 'open("FILE")' in refusal(tmp_path, name, "text,label\nhello,1\n")
+    assert " FILE | seqfeed pack " in refusal(tmp_path, "a;b.json", "[[1, 2], [3]]\n")
