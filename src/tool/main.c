@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -44,9 +46,24 @@ int tool_usage(const char *command, const char *format, ...) {
     return TOOL_USAGE;
 }
 
+const char *tool_option_name(int option, char **argv, char ret_letter[3]) {
+    const char *word = argv[optind - 1];
+    bool is_long = strncmp(word, "--", 2) == 0 && strchr(word, '='); /* a value that it has not */
+
+    if (option != '?' || optopt <= 0 || optopt > CHAR_MAX || is_long)
+        return word;
+    /* One of several letters: getopt() has not left their word yet. */
+    ret_letter[0] = '-';
+    ret_letter[1] = (char)optopt;
+    ret_letter[2] = '\0';
+    return ret_letter;
+}
+
 int tool_wrong_option(const char *command, int option, char **argv) {
+    char letter[3];
+
     return tool_usage(command, option == ':' ? "'%s' needs a value" : "there is no option '%s'",
-                      argv[optind - 1]);
+                      tool_option_name(option, argv, letter));
 }
 
 int tool_finish(const char *command) {

@@ -261,16 +261,15 @@ static int run_live(Run *run) {
     return run_await_command(run);
 }
 
-/* False: over, with the exit code. */
-static bool run_read_command_line(Run *run, int argc, char **argv, int *ret_exit) {
+/* Up to the next word that is none. False: over, with the exit code. */
+static bool run_read_options(Run *run, int argc, char **argv, int *ret_exit) {
     static const struct option options[] = {{"set", required_argument, NULL, OPTION_SET},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
+    char letter[3];
     int option;
 
-    opterr = 0;
-    optind = 0;
-    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
         if (option == OPTION_SET && run->set_count < RUN_SETS_MAX) {
             run->sets[run->set_count++] = optarg;
             continue;
@@ -284,17 +283,30 @@ static bool run_read_command_line(Run *run, int argc, char **argv, int *ret_exit
             *ret_exit = tool_wrong_option("run", option, argv);
         } else {
             *ret_exit = tool_usage("run", "there is no option '%s' (the command comes after '--')",
-                                   argv[optind - 1]);
+                                   tool_option_name(option, argv, letter));
         }
         return false;
     }
-    if (argc - optind < 2) {
-        *ret_exit = tool_usage("run", argc == optind ? "no configuration named"
-                                                     : "no command: put it after '--'");
+    return true;
+}
+
+/* Options stand before and behind the configuration; what follows the command's name is its own. */
+static bool run_read_command_line(Run *run, int argc, char **argv, int *ret_exit) {
+    opterr = 0;
+    optind = 0;
+    if (!run_read_options(run, argc, argv, ret_exit))
+        return false;
+    if (argc > optind) {
+        run->config = argv[optind++];
+        if (!run_read_options(run, argc, argv, ret_exit))
+            return false;
+    }
+    if (argc == optind) {
+        *ret_exit = tool_usage("run", run->config ? "no command: put it after '--'"
+                                                  : "no configuration named");
         return false;
     }
-    run->config = argv[optind];
-    run->command = argv + optind + 1;
+    run->command = argv + optind;
     return true;
 }
 

@@ -23,6 +23,8 @@ int tool_usage(const char *command, const char *format, ...) PRINTF_FORMAT(2, 3)
 
 /* What getopt_long() answered, ':' or '?', to an option string that begins with ':'; TOOL_USAGE. */
 int tool_wrong_option(const char *command, int option, char **argv);
+/* The option that it was about, for a sentence of one's own. */
+const char *tool_option_name(int option, char **argv, char ret_letter[3]);
 
 /* Flush standard output: TOOL_OK, or TOOL_REFUSED and a sentence when it could not be written. */
 int tool_finish(const char *command);

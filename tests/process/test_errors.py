@@ -525,6 +525,8 @@ def test_a_wrong_option_is_named_in_one_sentence(command):
     first, second = ran.stderr.splitlines()
     assert first.startswith(f"seqfeed {command}: there is no option '--bogus'")
     assert second == f"Try 'seqfeed {command} --help'."
+    ran = harness.tool(command, "-xh", check=False)
+    assert ran.returncode == USAGE and ran.stderr.startswith(f"seqfeed {command}: there is no option '-x'"), ran.stderr
     with_value = {"pack": "--level", "verify": "--jobs", "salvage": "-o", "plan": "--set", "run": "--set",
                   "cat": "--rank", "bench": "-n", "status": "--socket", "drain": "--socket"}.get(command)
     if with_value:

@@ -66,6 +66,9 @@ def test_set_changes_the_configuration(config, folder):
                          env=harness.environment(TMPDIR=folder))
     assert wrong.returncode == 78 and "--set feeds.train.sise" in wrong.stderr
     assert harness.tool("run", config, "--set", check=False).returncode == 2
+    ran = harness.tool("run", config, "/bin/echo", "--set", "feeds.train.batch.size=1", "-h",
+                       env=harness.environment(TMPDIR=folder))
+    assert ran.stdout == "--set feeds.train.batch.size=1 -h\n"  # of the command, also without '--'
 
 
 def test_a_terminal_that_stops_the_background_does_not_stop_the_daemon(config, folder):
