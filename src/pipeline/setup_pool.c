@@ -6,13 +6,15 @@
 
 static bool may_begin(const SetupPool *pool, const SetupJob *job) {
     uint32_t alike = 0, disks = 0; /* jobs under way; the second: that may wait for one */
+    uint32_t threads = pool->refused ? pool->thread_count : SETUP_THREADS_MAX;
 
     for (uint32_t i = 0; i < SETUP_THREADS_MAX; i++) {
         const SetupThread *thread = &pool->threads[i];
         alike += thread->feed == job->feed && thread->kind == job->kind;
         disks += thread->feed && thread->kind != SETUP_END;
     }
-    return alike < SETUP_JOBS_EACH && (job->kind == SETUP_END || disks < SETUP_THREADS_MAX - 1);
+    return alike < SETUP_JOBS_EACH &&
+           (job->kind == SETUP_END || threads == 1 || disks < threads - 1);
 }
 
 /* Where the oldest job that may begin hangs; *NULL: there is none. */
@@ -59,11 +61,13 @@ static int add_thread(SetupPool *pool) {
     return r;
 }
 
-/* Where no more threads are to be had those that are there take one job after another. */
+/* Where no more threads are to be had those that are there take one job after another, but for one
+ * that is there for ends. */
 static void grow(SetupPool *pool) {
-    if (pool->started && pool->thread_count < SETUP_THREADS_MAX && *find_job(pool) &&
-        !anybody_is_idle(pool))
-        (void)!add_thread(pool);
+    bool wanted = pool->refused ? pool->first != NULL : *find_job(pool) && !anybody_is_idle(pool);
+
+    if (wanted && pool->started && pool->thread_count < SETUP_THREADS_MAX)
+        pool->refused = add_thread(pool) < 0;
 }
 
 static int run_job(void *argument) {
@@ -107,6 +111,8 @@ int setup_pool_start(SetupPool *pool) {
     pthread_mutex_lock(&pool->lock);
     r = add_thread(pool);
     pool->started = r == 0;
+    if (r == 0) /* now, while there may be one: a thread for ends */
+        pool->refused = add_thread(pool) < 0;
     pthread_mutex_unlock(&pool->lock);
     return r;
 }

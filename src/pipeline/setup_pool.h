@@ -54,7 +54,7 @@ struct SetupPool {
     SetupJob *first, *last;
     SetupThread threads[SETUP_THREADS_MAX];
     uint32_t thread_count;
-    bool started;
+    bool started, refused; /* refused: more threads than these were not to be had */
 };
 
 void setup_pool_init(SetupPool *pool);

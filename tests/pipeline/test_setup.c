@@ -4,6 +4,7 @@
  * kernel when it lets them go. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -56,6 +57,14 @@ void __wrap_ring_writer_destroy(RingWriter *writer) {
     while (atomic_load(&held))
         usleep(1000);
     __real_ring_writer_destroy(writer);
+}
+
+static _Atomic int threads_left = INT_MAX; /* that the system grants */
+
+int __real_worker_start(Worker *worker);
+int __wrap_worker_start(Worker *worker);
+int __wrap_worker_start(Worker *worker) {
+    return atomic_fetch_sub(&threads_left, 1) > 0 ? __real_worker_start(worker) : -EAGAIN;
 }
 
 typedef struct Slow {
@@ -373,6 +382,59 @@ START_TEST(slow_disks_hold_up_no_end)
 }
 END_TEST
 
+/* Nor where the system grants two threads; with more of them more goes on. */
+START_TEST(of_few_threads_one_is_there_for_ends)
+{
+    Held slow[4], end = {.job = {.run = wait_until_let_go, .kind = SETUP_END}};
+    SetupPool pool;
+
+    atomic_store(&held, true);
+    atomic_store(&threads_left, 2);
+    setup_pool_init(&pool);
+    ck_assert_int_eq(setup_pool_start(&pool), 0);
+    for (uint32_t i = 0; i < ARRAY_COUNT(slow); i++) {
+        slow[i] = (Held){.job = {.run = wait_until_let_go, .kind = SETUP_MAKE}};
+        slow[i].job.feed = (const Feed *)(const void *)&slow[i].feed;
+    }
+    setup_pool_push(&pool, &slow[0].job);
+    wait_for(&begun, 1);
+    setup_pool_push(&pool, &slow[1].job);
+    setup_pool_push(&pool, &slow[2].job);
+    usleep(20000);
+    ck_assert_uint_eq(atomic_load(&begun), 1);
+    end.job.feed = (const Feed *)(const void *)&end.feed;
+    setup_pool_push(&pool, &end.job);
+    wait_for(&begun, 2);
+    atomic_store(&threads_left, INT_MAX);
+    setup_pool_push(&pool, &slow[3].job);
+    wait_for(&begun, 5);
+    atomic_store(&held, false);
+    setup_pool_stop(&pool);
+    setup_pool_deinit(&pool);
+}
+END_TEST
+
+/* A single one does all. */
+START_TEST(one_thread_is_enough)
+{
+    Held jobs[3];
+    SetupPool pool;
+
+    atomic_store(&held, false);
+    atomic_store(&threads_left, 1);
+    setup_pool_init(&pool);
+    ck_assert_int_eq(setup_pool_start(&pool), 0);
+    for (uint32_t i = 0; i < ARRAY_COUNT(jobs); i++) {
+        jobs[i] = (Held){.job = {.run = wait_until_let_go, .kind = (SetupKind)i}};
+        jobs[i].job.feed = (const Feed *)(const void *)&jobs[i].feed;
+        setup_pool_push(&pool, &jobs[i].job);
+    }
+    wait_for(&begun, ARRAY_COUNT(jobs));
+    setup_pool_stop(&pool);
+    setup_pool_deinit(&pool);
+}
+END_TEST
+
 static atomic_bool hung, is_forgotten;
 
 static void hang(FetchRequest *request) {
@@ -467,4 +529,5 @@ CHECK_MAIN("setup", slow_counts_hold_up_no_stream_and_no_other_feed,
            another_feed_begins_while_one_is_slow, a_stream_that_nobody_waits_for_is_not_made,
            no_end_waits_for_a_count, rings_that_go_back_hold_up_no_stream,
            the_pipeline_ends_while_rings_go_back, slow_disks_hold_up_no_end,
+           of_few_threads_one_is_there_for_ends, one_thread_is_enough,
            a_thread_is_silent_that_gets_on_with_nothing, the_fetch_thread_is_looked_at_too)
