@@ -54,6 +54,8 @@ static int load_feeds(void *argument, Feed ***ret_feeds, uint32_t *ret_count, Er
     for (uint32_t i = 0; r == 0 && i < settings->feed_count; i++)
         r = open_feed(settings, i, &feeds[i], error);
     if (r == 0)
+        r = feed_choose_together(feeds, settings, error);
+    if (r == 0)
         r = feed_check_together(feeds, settings->feed_count, settings, error);
     if (r < 0) {
         loader->result = r;

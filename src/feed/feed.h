@@ -96,6 +96,9 @@ typedef struct MaskBackend MaskBackend;
 MUST_CHECK int feed_choose_backend(Feed *feed, const Settings *settings,
                                    const SettingsFeed *feed_settings, const MaskBackend *backend,
                                    Error *error);
+/* The same once all feeds of the settings are open, for their pinned inputs must fit beside the
+ * indexes of all. */
+MUST_CHECK int feed_choose_together(Feed *const *feeds, const Settings *settings, Error *error);
 /* Open every shard once more for O_DIRECT, for all streams of the feed. For daemons; before anybody
  * else has the feed. Blocks. 0 or negative errno with a sentence. */
 MUST_CHECK int feed_open_direct(Feed *feed, Error *error);

@@ -14,10 +14,26 @@
 
 static_assert((int)FEED_REASON >= (int)MASK_REASON_BYTES, "a backend's reason fits");
 
-/* What the feed itself has against a device. -ENOTSUP and why. */
-static int check_set(Feed *feed, const Settings *settings, char ret_reason[FEED_REASON]) {
+/* Do the device's inputs fit beside indexes of so many bytes? -ENOTSUP and why. */
+static int check_inputs(Feed *feed, uint64_t index_bytes, const Settings *settings,
+                        char ret_reason[FEED_REASON]) {
+    bool before = feed->on_device;
     char need[32], limit[32];
     FeedMemory memory;
+
+    feed->on_device = true;
+    memory = feed_memory(feed, 1, feed->plan.strands);
+    feed->on_device = before;
+    memory.total += index_bytes;
+    if (memory.total <= settings->memory)
+        return 0;
+    snprintf(ret_reason, FEED_REASON, "memory is %s and %s would be needed with pinned inputs",
+             text_format_size(limit, settings->memory), text_format_size(need, memory.total));
+    return -ENOTSUP;
+}
+
+/* What the feed itself has against a device. -ENOTSUP and why. */
+static int check_set(Feed *feed, const Settings *settings, char ret_reason[FEED_REASON]) {
     int r;
 
     r = feed_bound_input(feed, &feed->device_input_bytes);
@@ -27,15 +43,12 @@ static int check_set(Feed *feed, const Settings *settings, char ret_reason[FEED_
         snprintf(ret_reason, FEED_REASON, "its tensors look at more than a device is told");
         return -ENOTSUP;
     }
-    feed->on_device = true;
-    memory = feed_memory(feed, 1, feed->plan.strands);
-    feed->on_device = false;
-    memory.total += feed->index_bytes;
-    if (memory.total <= settings->memory)
-        return 0;
-    snprintf(ret_reason, FEED_REASON, "memory is %s and %s would be needed with pinned inputs",
-             text_format_size(limit, settings->memory), text_format_size(need, memory.total));
-    return -ENOTSUP;
+    return check_inputs(feed, feed->index_bytes, settings, ret_reason);
+}
+
+static int cannot_use(const FeedSource *source, const Feed *feed, Error *error) {
+    return feed_error(source, error, source->feed->backend_place, "backend",
+                      "cuda cannot be used: %s; set it to auto or cpu", feed->backend_reason);
 }
 
 int feed_choose_backend(Feed *feed, const Settings *settings, const SettingsFeed *feed_settings,
@@ -56,9 +69,26 @@ int feed_choose_backend(Feed *feed, const Settings *settings, const SettingsFeed
     if (r == -ENOMEM)
         return error_set(error, r, "no memory to open feed %s", feed->name);
     if (r < 0 && feed_settings->backend == SETTINGS_BACKEND_CUDA)
-        return feed_error(&source, error, feed_settings->backend_place, "backend",
-                          "cuda cannot be used: %s; set it to auto or cpu", feed->backend_reason);
+        return cannot_use(&source, feed, error);
     feed->on_device = r == 0;
+    return 0;
+}
+
+int feed_choose_together(Feed *const *feeds, const Settings *settings, Error *error) {
+    uint64_t index_bytes = 0;
+
+    for (uint32_t i = 0; i < settings->feed_count; i++)
+        index_bytes += feeds[i]->index_bytes;
+    for (uint32_t i = 0; i < settings->feed_count; i++) {
+        const FeedSource source = {.settings = settings, .feed = &settings->feeds[i]};
+
+        if (!feeds[i]->on_device ||
+            check_inputs(feeds[i], index_bytes, settings, feeds[i]->backend_reason) == 0)
+            continue;
+        if (source.feed->backend == SETTINGS_BACKEND_CUDA)
+            return cannot_use(&source, feeds[i], error);
+        feeds[i]->on_device = false;
+    }
     return 0;
 }
 

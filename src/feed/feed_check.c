@@ -282,7 +282,6 @@ int feed_check_together(Feed *const *feeds, uint32_t count, const Settings *sett
         FeedMemory memory = feed_memory(feeds[i], 1, feeds[i]->plan.strands);
 
         index_bytes += feeds[i]->index_bytes;
-        memory.total -= memory.inputs; /* without a device it would go on */
         if (memory.total > most) {
             most = memory.total;
             largest = feeds[i];

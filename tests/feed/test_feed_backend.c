@@ -148,6 +148,36 @@ START_TEST(inputs_are_reserved)
 }
 END_TEST
 
+/* Beside the indexes of all feeds, which is known when the last one is open. */
+START_TEST(inputs_must_fit_beside_all_indexes)
+{
+    SettingsFeed two[2];
+    Feed *feeds[2];
+    Settings settings;
+    Error error;
+
+    set_up();
+    feeds[0] = feeds[1] = choose("", "", &with_device, true, NULL);
+    two[0] = two[1] = fixture.settings->feeds[0];
+    settings = *fixture.settings;
+    settings.feeds = two;
+    settings.feed_count = 2;
+    settings.memory = feed_memory(feeds[0], 1, 1).total + 2 * feeds[0]->index_bytes;
+    ck_assert_int_eq(feed_choose_together(feeds, &settings, &error), 0);
+    ck_assert(feeds[0]->on_device);
+    settings.memory--;
+    two[0].backend = two[1].backend = SETTINGS_BACKEND_CUDA;
+    ck_assert_int_eq(feed_choose_together(feeds, &settings, &error), -EINVAL);
+    ck_assert_msg(strstr(error.text, "cuda cannot be used: memory is "), "%s", error.text);
+    two[0].backend = two[1].backend = SETTINGS_BACKEND_AUTO;
+    ck_assert_int_eq(feed_choose_together(feeds, &settings, &error), 0);
+    ck_assert(!feeds[0]->on_device);
+    ck_assert_int_eq(feed_check_together(feeds, 2, &settings, &error), 0);
+    feed_unref(feeds[0]);
+    fixture_deinit(&fixture);
+}
+END_TEST
+
 CHECK_MAIN("feed_backend", auto_takes_a_device_where_one_is_usable,
            cuda_is_refused_where_it_cannot_be, packed_feeds_are_a_devices_too, lists_have_room,
-           inputs_are_reserved)
+           inputs_are_reserved, inputs_must_fit_beside_all_indexes)
