@@ -137,11 +137,16 @@ seqfeed_private_tell(SeqfeedError *error, int code, const char *format, ...) {
  * terminal are replaced. */
 static inline void seqfeed_private_say(const char *text) {
     char line[SEQFEED_TEXT_BYTES];
+    unsigned char before = 0;
     size_t size = 0;
 
     for (; text[size] != '\0' && size + 1 < sizeof line; size++) {
         unsigned char byte = (unsigned char)text[size];
-        line[size] = byte < 0x20 || byte == 0x7f ? '?' : text[size];
+        int of_two = before == 0xc2 && byte >= 0x80 && byte < 0xa0; /* a control of two bytes */
+        if (of_two)
+            line[size - 1] = '?';
+        line[size] = of_two || byte < 0x20 || byte == 0x7f ? '?' : text[size];
+        before = byte;
     }
     line[size] = '\0';
     fprintf(stderr, "seqfeed: %s\n", line);

@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,14 +19,17 @@ void log_open(const char *program, LogLevel level) {
 }
 
 static size_t escape_into(char *to, size_t capacity, const char *from) {
+    bool second_of_two = false; /* of a control of two bytes in UTF-8 */
     size_t at = 0;
 
     for (; *from && at + 5 < capacity; from++) {
-        unsigned char byte = (unsigned char)*from;
-        if (byte < 0x20 || byte == 0x7f)
+        unsigned char byte = (unsigned char)*from, next = (unsigned char)from[1];
+        bool first_of_two = byte == 0xc2 && next >= 0x80 && next < 0xa0;
+        if (byte < 0x20 || byte == 0x7f || first_of_two || second_of_two)
             at += (size_t)snprintf(to + at, capacity - at, "\\x%02x", byte);
         else
             to[at++] = (char)byte;
+        second_of_two = first_of_two;
     }
     return at;
 }

@@ -227,8 +227,8 @@ def test_a_storm_of_connections(daemon):
 
 def test_client_bytes_cannot_forge_log_lines(daemon):
     with pytest.raises(raw_client.Refused):
-        raw_client.Trainer(daemon.socket, "train", group="g\x1b[31m\nseqfeedd: forged", deadline=0.1)
-    assert "forged\n" not in daemon.log and "\x1b" not in daemon.log
+        raw_client.Trainer(daemon.socket, "train", group="g\x1b[31m\x9b\nseqfeedd: forged", deadline=0.1)
+    assert "forged\n" not in daemon.log and "\x1b" not in daemon.log and "\x9b" not in daemon.log
 
 
 def test_a_share_of_the_connections_is_all_that_one_user_gets(config):
