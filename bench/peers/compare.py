@@ -273,9 +273,9 @@ def install(venv):
 
 
 def find_consumer(build):
-    """The program of the C client, built where it can be."""
+    """The program of the C client, built anew where it can be: an old one would be of other sources."""
     program = build / "bench" / "consumer"
-    if not program.exists() and (build / "build.ninja").exists():
+    if (build / "build.ninja").exists():
         subprocess.run(["ninja", "-C", build, "bench/consumer"], check=False, capture_output=True)
     return str(program) if program.exists() else ""
 
