@@ -37,9 +37,9 @@ static SetupJob *unlink_job(SetupPool *pool, SetupJob **link) {
     return job;
 }
 
-static bool anybody_is_idle(const SetupPool *pool) {
+static bool another_is_idle(const SetupPool *pool, const SetupThread *but) {
     for (uint32_t i = 0; i < pool->thread_count; i++)
-        if (!pool->threads[i].feed)
+        if (&pool->threads[i] != but && !pool->threads[i].feed)
             return true;
     return false;
 }
@@ -64,10 +64,17 @@ static int add_thread(SetupPool *pool) {
 /* Where no more threads are to be had those that are there take one job after another, but for one
  * that is there for ends. */
 static void grow(SetupPool *pool) {
-    bool wanted = pool->refused ? pool->first != NULL : *find_job(pool) && !anybody_is_idle(pool);
-
-    if (wanted && pool->started && pool->thread_count < SETUP_THREADS_MAX)
+    if (pool->started && pool->thread_count < SETUP_THREADS_MAX)
         pool->refused = add_thread(pool) < 0;
+}
+
+/* Before a job that may wait for a disk is begun, another thread must be there. */
+static SetupJob *take_job(SetupPool *pool, const SetupThread *thread) {
+    const SetupJob *next = *find_job(pool);
+
+    if (next && next->kind != SETUP_END && !another_is_idle(pool, thread))
+        grow(pool);
+    return unlink_job(pool, find_job(pool));
 }
 
 static int run_job(void *argument) {
@@ -77,11 +84,12 @@ static int run_job(void *argument) {
     bool more;
 
     pthread_mutex_lock(&pool->lock);
-    job = unlink_job(pool, find_job(pool));
+    job = take_job(pool, thread);
     if (job) {
         thread->feed = job->feed;
         thread->kind = job->kind;
-        grow(pool);
+        if (*find_job(pool) && !another_is_idle(pool, NULL))
+            grow(pool);
     }
     more = *find_job(pool) != NULL; /* of a feed that has had enough under way until now */
     pthread_mutex_unlock(&pool->lock);
@@ -111,8 +119,6 @@ int setup_pool_start(SetupPool *pool) {
     pthread_mutex_lock(&pool->lock);
     r = add_thread(pool);
     pool->started = r == 0;
-    if (r == 0) /* now, while there may be one: a thread for ends */
-        pool->refused = add_thread(pool) < 0;
     pthread_mutex_unlock(&pool->lock);
     return r;
 }
@@ -130,6 +136,8 @@ void setup_pool_stop(SetupPool *pool) {
 }
 
 void setup_pool_push(SetupPool *pool, SetupJob *job) {
+    bool is_stuck; /* for want of threads, of which there may be more by now */
+
     pthread_mutex_lock(&pool->lock);
     job->next = NULL;
     if (pool->last)
@@ -137,7 +145,9 @@ void setup_pool_push(SetupPool *pool, SetupJob *job) {
     else
         pool->first = job;
     pool->last = job;
-    grow(pool);
+    is_stuck = pool->refused && !*find_job(pool);
+    if (is_stuck || !another_is_idle(pool, NULL))
+        grow(pool);
     pthread_mutex_unlock(&pool->lock);
     bell_ring(&pool->bell, 1);
 }
