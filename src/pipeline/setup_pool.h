@@ -4,8 +4,8 @@
  * Workers, which all streams share, do none of it, so who waits for a slow disk, or for the kernel
  * to free the pages of a large ring, keeps nobody else waiting.
  *
- * Threads are started when there is a job and no other one is idle, and stay. Of one feed and kind few
- * jobs run at a time, so that the threads that are left are there for others; one is there for
+ * Threads are started when there is a job and no other one is idle, and stay. Of one feed and kind
+ * few jobs run at a time, so that the threads that are left are there for others; one is there for
  * ends only, whose memory others may be waiting for. */
 #pragma once
 
