@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+import threading
 
 import pytest
 
@@ -61,3 +62,19 @@ def start(tmp_path):
                 daemon.stop()
         finally:
             daemon.remove()
+
+
+@pytest.fixture
+def pair():
+    """pair(attach, daemon, group) -> what attach() gives to the two members of a group, which come together."""
+    def both(attach, daemon, group="g"):
+        made = []
+        threads = [threading.Thread(target=lambda: made.append(
+            attach("train", socket=daemon.socket, group=group, members=2))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return made
+
+    return both

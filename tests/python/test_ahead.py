@@ -185,19 +185,9 @@ def test_held_slots_are_told_of_only_while_they_are_held(start, corpus):
     assert same(next(iterator), wanted[8])
 
 
-def test_a_member_that_has_one_ready_holds_up_nobody(start, corpus):
+def test_a_member_that_has_one_ready_holds_up_nobody(start, corpus, pair):
     daemon = start(corpus[1], batch={"size": 8}, ring={"slots": 3})
-    made = []
-
-    def attach():
-        made.append(seqfeed.torch.Loader("train", socket=daemon.socket, group="g", members=2))
-
-    threads = [threading.Thread(target=attach) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    one, other = made
+    one, other = pair(seqfeed.torch.Loader, daemon)
     slow(one, 2)
     # It has taken two, the third is copied, and no slot is held: three more are there for the other.
     assert [other.feed.next(timeout=20).index for _ in range(6)] == list(range(6))

@@ -255,23 +255,16 @@ def test_time_outs_and_refusals(start, corpus, tmp_path):
         next(feed)
 
 
-def test_who_waits_for_a_group_learns_of_the_others(start, corpus):
+def test_who_waits_for_a_group_learns_of_the_others(start, corpus, pair):
     """Who is there, who asked for something else, that it is full and runs; and who holds the slots."""
     daemon = start(corpus[1], batch={"size": 8}, ring={"slots": 2})
     with pytest.raises(TimeoutError, match=rf"2 of 3 members of rank 0 \(never attached; here: pid {os.getpid()}\)"):
         seqfeed.attach("train", socket=daemon.socket, group="g", members=3, timeout=0.3)
-    feeds = []
-    seats = [threading.Thread(target=lambda: feeds.append(
-        seqfeed.attach("train", socket=daemon.socket, group="g", members=2))) for _ in range(2)]
-    for seat in seats:
-        seat.start()
-    for seat in seats:
-        seat.join()
+    fast, slow = pair(seqfeed.attach, daemon)
     with pytest.raises(TimeoutError, match=r"group g is full and runs: pid \d+, pid \d+ \(join: next joins it\)"):
         seqfeed.attach("train", socket=daemon.socket, group="g", members=2, timeout=0.3)
     with pytest.raises(TimeoutError, match="group g with world 1, not 2 runs: pid"):
         seqfeed.attach("train", socket=daemon.socket, group="g", members=2, rank=0, world_size=2, timeout=0.3)
-    fast, slow = feeds
     for _ in range(2):
         fast.next().release()
     with pytest.raises(TimeoutError, match="this process is member [01] of its ring, and member [01] has yet"):

@@ -33,26 +33,15 @@ def alarm():
     signal.signal(signal.SIGUSR1, before)
 
 
-def pair(daemon):
-    """Two members of one group, of which the second holds the first up: there is one slot."""
-    feeds = []
-    threads = [threading.Thread(target=lambda: feeds.append(
-        seqfeed.attach("train", socket=daemon.socket, group="pair", members=2))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return feeds
-
-
 WAYS = {"feed": lambda feed: feed, "copies": lambda feed: seqfeed.torch.Loader(feed),
         "views": lambda feed: seqfeed.torch.Loader(feed, zero_copy=True),
         "moved": lambda feed: seqfeed.torch.Loader(feed, device="meta")}
 
 
 @pytest.mark.parametrize("way", ["feed", *(pytest.param(way, marks=needs_torch) for way in WAYS if way != "feed")])
-def test_a_signal_while_a_batch_is_waited_for(start, corpus, alarm, way):
-    feed, other = pair(start(corpus[1], batch={"size": 8}, ring={"slots": 1}))
+def test_a_signal_while_a_batch_is_waited_for(start, corpus, alarm, pair, way):
+    # There is one slot, so the second member holds the first one up.
+    feed, other = pair(seqfeed.attach, start(corpus[1], batch={"size": 8}, ring={"slots": 1}))
     source = WAYS[way](feed)
     iterator = iter(source)
     first = next(iterator)
