@@ -360,6 +360,7 @@ START_TEST(slow_disks_hold_up_no_end)
     Held slow[SLOW_JOBS], end = {.job = {.run = wait_until_let_go, .kind = SETUP_END}};
     SetupPool pool;
 
+    atomic_store(&begun, 0);
     atomic_store(&held, true);
     setup_pool_init(&pool);
     ck_assert_int_eq(setup_pool_start(&pool), 0);
@@ -388,6 +389,7 @@ START_TEST(of_few_threads_one_is_there_for_ends)
     Held slow[4], end = {.job = {.run = wait_until_let_go, .kind = SETUP_END}};
     SetupPool pool;
 
+    atomic_store(&begun, 0);
     atomic_store(&held, true);
     atomic_store(&threads_left, 2);
     setup_pool_init(&pool);
@@ -420,6 +422,7 @@ START_TEST(one_thread_is_enough)
     Held jobs[3];
     SetupPool pool;
 
+    atomic_store(&begun, 0);
     atomic_store(&held, false);
     atomic_store(&threads_left, 1);
     setup_pool_init(&pool);
@@ -432,6 +435,7 @@ START_TEST(one_thread_is_enough)
     wait_for(&begun, ARRAY_COUNT(jobs));
     setup_pool_stop(&pool);
     setup_pool_deinit(&pool);
+    atomic_store(&threads_left, INT_MAX); /* tests may share a process */
 }
 END_TEST
 
